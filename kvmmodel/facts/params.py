@@ -1,0 +1,54 @@
+"""Module parameters and CPUs: what sysfs would show for a CPU, a release and what was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kvmmodel.facts import load
+from kvmmodel.facts.releases import Kernel, version
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """A CPU by name, with the SVM features that it reports."""
+
+    name: str
+    title: str
+    features: frozenset[str]
+
+
+def processor(name: str) -> Processor:
+    """ValueError, in one line, for a name that the facts don't have."""
+    known = load("cpus")["cpu"]
+    if name not in known:
+        raise ValueError(f"unknown CPU {name!r}: expected one of {', '.join(known)}")
+    return Processor(name, known[name]["title"], frozenset(known[name]["features"]))
+
+
+def resolve(cpu: Processor, kernel: Kernel, asked: dict[str, Any]) -> dict[str, Any]:
+    """The parameters as they are once the modules are loaded. ValueError for one that this release does not have."""
+    table = load("params")
+    here = {name: _default(row["default"], kernel) for name, row in table.items()}
+    for name in asked:
+        if here.get(name) is None:
+            names = ", ".join(n for n, v in here.items() if v is not None)
+            raise ValueError(f"kernel {kernel.release} has no parameter {name!r} in the model: expected one of {names}")
+    found = {name: asked.get(name, value) for name, value in here.items() if value is not None}
+    for name, value in found.items():
+        if isinstance(here[name], int) and not isinstance(here[name], bool) and not isinstance(value, int):
+            raise ValueError(f"parameter {name} takes a number, got {value!r}")
+    if found["avic"] == "auto":
+        found["avic"] = "x2avic" in cpu.features
+    for name, row in table.items():
+        if name in found and not set(row.get("needs", ())) <= cpu.features:
+            found[name] = False
+    return found
+
+
+def _default(by_series: dict[str, Any], kernel: Kernel) -> Any:
+    value = None
+    for since, default in by_series.items():
+        if version(kernel.series) >= version(since):
+            value = default
+    return value

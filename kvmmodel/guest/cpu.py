@@ -1,0 +1,201 @@
+"""A virtual CPU from the inside: a stack of programs and handlers, and what one instruction does.
+
+Each level of the stack is a generator of instructions; an interrupt pushes its handler, the handler's end is IRET.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+
+from kvmmodel.events import Event, Fault, HandlerEnter, HandlerLeave, Instruction, PvEoiByGuest, VmExit
+from kvmmodel.silicon import vmcb as hw
+from kvmmodel.silicon.apic import MSR_IA32_APICBASE, X2APIC_ENABLE
+
+NMI_VECTOR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Insn:
+    """One machine instruction: mnemonic and operands; ``show`` is whether it is worth an event.
+
+    "pause" stands for a whole loop on PAUSE, until ``test`` holds or the time is ``end``.
+    """
+
+    op: str
+    a: int = 0
+    b: int = 0
+    show: bool = True
+    test: Callable[[], bool] | None = None
+    end: int | None = None
+
+    def __str__(self) -> str:
+        form = FORMS.get(self.op, "{op}")
+        return form.format(op=self.op, a=self.a, b=self.b)
+
+
+FORMS = {
+    "wrmsr": "WRMSR {a:#x} = {b:#x}",
+    "rdmsr": "RDMSR {a:#x}",
+    "mmio_write": "MOV [{a:#x}] = {b:#x}",
+    "mmio_read": "MOV r, [{a:#x}]",
+    "write_cr8": "MOV CR8 = {a:#x}",
+    "read_cr8": "MOV r, CR8",
+    "out": "OUT {a:#x} = {b:#x}",
+    "hlt": "HLT",
+    "sti": "STI",
+    "cli": "CLI",
+    "nop": "NOP",
+    "pause": "PAUSE",
+    "btr": "BTR [{a:#x}], 0",
+}
+
+Code = Generator[Insn, int, None]
+
+
+@dataclass(slots=True)
+class Level:
+    """A program (vector None) or a handler in progress, and what it interrupted had in IF."""
+
+    code: Code
+    vector: int | None = None
+    saved_if: bool = False
+    started: bool = False
+    insn: Insn | None = None  # fetched, not yet done
+    result: int = 0  # of the last instruction that read something
+
+
+@dataclass(slots=True)
+class GuestCpu:
+    """The inside of one vCPU. ``handler`` makes a handler's code for a vector; ``memory`` is shared with KVM."""
+
+    ident: int
+    vmcb: hw.Vmcb
+    regs: hw.Regs
+    memory: dict[int, int]
+    nrips: bool
+    handler: Callable[[GuestCpu, int], Code]
+    emit: Callable[[Event], None]
+    now: Callable[[], int]
+    x2apic: bool = False  # the mode that the guest put its APIC into
+    levels: list[Level] = field(default_factory=list)
+    handled: Counter[int] = field(default_factory=Counter)
+    faults: list[tuple[int, int | None]] = field(default_factory=list)
+
+
+def fetch(guest: GuestCpu) -> Insn | None:
+    """The next instruction; None when there is nothing to do, or when a handler's IRET is intercepted."""
+    while guest.levels:
+        level = guest.levels[-1]
+        if level.insn is not None:
+            return level.insn
+        try:
+            level.insn = level.code.send(level.result) if level.started else next(level.code)
+            level.started = True
+        except StopIteration:
+            if level.vector is not None and not iret(guest, level):
+                return None
+            guest.levels.pop()
+    return None
+
+
+def iret(guest: GuestCpu, level: Level) -> bool:
+    """A handler returns to what it interrupted. False: IRET is intercepted, and comes again after the exit."""
+    assert level.vector is not None
+    if level.vector == NMI_VECTOR and hw.SVM_EXIT_IRET in guest.vmcb.intercepts:
+        leave(guest, hw.SVM_EXIT_IRET)
+        return False
+    guest.vmcb.rflags_if, guest.vmcb.int_state = level.saved_if, False
+    guest.emit(HandlerLeave(guest.ident, level.vector))
+    return True
+
+
+def vmrun(guest: GuestCpu) -> None:
+    """VMRUN. An event in EVENTINJ goes through the IDT before the first instruction."""
+    vmcb = guest.vmcb
+    info, vmcb.exit_code = vmcb.event_inj, 0
+    retire(guest)
+    if not info & hw.SVM_EVTINJ_VALID:
+        return
+    vmcb.event_inj = 0
+    vector, kind = info & hw.SVM_EVTINJ_VEC_MASK, info & hw.SVM_EVTINJ_TYPE_MASK
+    if kind == hw.SVM_EVTINJ_TYPE_EXEPT:
+        error = vmcb.event_inj_err if info & hw.SVM_EVTINJ_VALID_ERR else None
+        guest.faults.append((vector, error))
+        guest.emit(Fault(guest.ident, vector, error))
+        guest.levels[-1].insn = None  # the model's guests do not restart what faulted
+        return
+    guest.emit(HandlerEnter(guest.ident, vector))
+    guest.handled[vector] += 1
+    guest.levels.append(Level(guest.handler(guest, vector), vector, vmcb.rflags_if))
+    vmcb.rflags_if = vmcb.int_state = False
+
+
+def retire(guest: GuestCpu) -> None:
+    """KVM emulated the instruction that exited: take its result and go on behind it."""
+    if guest.regs.retired:
+        guest.regs.retired = False
+        guest.levels[-1].result = guest.regs.value
+        guest.levels[-1].insn = None
+
+
+def window(guest: GuestCpu) -> bool:
+    """Whether the processor takes a virtual interrupt (V_IRQ) here. KVM intercepts it, so it becomes an exit."""
+    vmcb = guest.vmcb
+    return vmcb.v_irq and vmcb.rflags_if and not vmcb.int_state and (vmcb.v_ign_tpr or vmcb.v_intr_prio > vmcb.v_tpr)
+
+
+def execute(guest: GuestCpu, insn: Insn) -> int | None:
+    """Execute one instruction. Returns the exit code if it has to exit (it then stays), None when it is done."""
+    vmcb, regs = guest.vmcb, guest.regs
+    if insn.show:
+        guest.emit(Instruction(guest.ident, str(insn)))
+    op, level = insn.op, guest.levels[-1]
+    if op in ("wrmsr", "rdmsr"):
+        regs.ecx, regs.value = insn.a, insn.b
+        if insn.a == MSR_IA32_APICBASE and op == "wrmsr":
+            guest.x2apic = insn.b & X2APIC_ENABLE != 0
+        return leave(guest, hw.SVM_EXIT_MSR, int(op == "wrmsr"), 0)
+    if op in ("mmio_write", "mmio_read"):
+        regs.gpa, regs.value, regs.write = insn.a, insn.b, op == "mmio_write"
+        return leave(guest, hw.SVM_EXIT_NPF, 0xF if regs.write else 0xD, insn.a)
+    if op == "out":
+        regs.port, regs.value = insn.a, insn.b
+        return leave(guest, hw.SVM_EXIT_IOIO, insn.a << 16 | 0x40, regs.rip + regs.length)
+    if op == "hlt":
+        return leave(guest, hw.SVM_EXIT_HLT, 0, 0)
+    if op == "write_cr8":
+        regs.value = insn.a
+        if hw.SVM_EXIT_WRITE_CR8 in vmcb.intercepts:
+            return leave(guest, hw.SVM_EXIT_WRITE_CR8, 0, 0)
+        vmcb.v_tpr = insn.a & 0xF
+    elif op == "read_cr8":
+        level.result = vmcb.v_tpr & 0xF
+    elif op == "btr":
+        level.result = guest.memory.get(insn.a, 0) & 1
+        guest.memory[insn.a] = guest.memory.get(insn.a, 0) & ~1
+        if level.result:
+            guest.emit(PvEoiByGuest(guest.ident))
+    shadow = op == "sti" and not vmcb.rflags_if
+    if op in ("sti", "cli"):
+        vmcb.rflags_if = op == "sti"
+    vmcb.int_state = shadow
+    regs.rip += regs.length
+    level.insn = None
+    return None
+
+
+def leave(guest: GuestCpu, code: int, info1: int = 0, info2: int = 0) -> int:
+    """#VMEXIT with this code."""
+    vmcb = guest.vmcb
+    vmcb.exit_code, vmcb.exit_info_1, vmcb.exit_info_2 = code, info1, info2
+    vmcb.exit_int_info = 0
+    vmcb.next_rip_saved = guest.nrips
+    guest.emit(VmExit(guest.ident, hw.EXIT_NAMES[code], code))
+    return code
+
+
+def externalleave(guest: GuestCpu, code: int) -> None:
+    """An exit that no instruction asked for: a host interrupt or the interrupt window."""
+    leave(guest, code, 0, 0)

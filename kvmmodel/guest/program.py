@@ -1,0 +1,221 @@
+"""Programs as text: one step a line, each a machine instruction or a short loop of them. Also handlers.
+
+``COMMANDS`` is the whole language; docs and error messages are made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kvmmodel.guest.cpu import Code, GuestCpu, Insn
+from kvmmodel.silicon import apic as hw
+
+PORT_MARK, PORT_HOST = 0xE0, 0xE1
+
+# Registers by the names that people use; x2APIC registers are MSRs 0x800 + offset / 16.
+MSR_NAMES = {
+    name.removeprefix("APIC_"): hw.APIC_BASE_MSR + (offset >> 4) for offset, name in hw.REGISTER_NAMES.items()
+} | {
+    "TPR": 0x808,
+    "SVR": 0x80F,
+    "APIC_BASE": hw.MSR_IA32_APICBASE,
+    "TSC_DEADLINE": hw.MSR_IA32_TSC_DEADLINE,
+    "PV_EOI_EN": hw.MSR_KVM_PV_EOI_EN,
+}
+
+
+@dataclass(slots=True)
+class World:
+    """What the programs of one VM share: named counters, marks as numbers, and each vCPU's handlers."""
+
+    counters: dict[str, int] = field(default_factory=dict)
+    marks: list[str] = field(default_factory=list)
+    bodies: dict[str, tuple[Step, ...]] = field(default_factory=dict)
+    idt: dict[int, dict[int, str]] = field(default_factory=dict)  # vCPU -> vector -> name of a body
+    pv_eoi: dict[int, int] = field(default_factory=dict)  # vCPU -> address of its PV EOI cell
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A parsed line: a command and its operands."""
+
+    command: str
+    args: tuple[int | str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """``args``: what each operand is: msr, n (number), name, vectors, text."""
+
+    args: tuple[str, ...]
+    does: str
+    run: Callable[..., Code]
+
+
+def number(text: str) -> int:
+    """Decimal or 0x hexadecimal, underscores allowed. ValueError otherwise."""
+    return int(text, 0)
+
+
+def parse(line: str) -> Step:
+    """One line of a program. ValueError, in words, if it is not in the language."""
+    command, *words = line.split() or [""]
+    spec = COMMANDS.get(command)
+    if spec is None:
+        raise ValueError(f"unknown instruction {command!r}: expected one of {', '.join(COMMANDS)}")
+    if spec.args and spec.args[-1] == "text":
+        words = [*words[: len(spec.args) - 1], " ".join(words[len(spec.args) - 1 :])]
+    if len(words) != len(spec.args):
+        raise ValueError(
+            f"{command!r} takes {' '.join(spec.args).upper() or 'nothing'}, got {' '.join(words) or 'nothing'!r}"
+        )
+    return Step(command, tuple(_operand(kind, word) for kind, word in zip(spec.args, words, strict=True)))
+
+
+def _operand(kind: str, word: str) -> int | str:
+    if kind == "msr" and word in MSR_NAMES:
+        return MSR_NAMES[word]
+    if kind in ("msr", "n"):
+        try:
+            return number(word)
+        except ValueError:
+            names = f" or one of {', '.join(MSR_NAMES)}" if kind == "msr" else ""
+            raise ValueError(f"expected a number{names}, got {word!r}") from None
+    if kind == "vectors":
+        vectors(word)
+    return word
+
+
+def vectors(text: str) -> range:
+    """ "0x40" or "0x40-0x4f" as a range. ValueError outside 0 to 255."""
+    first, _, last = text.partition("-")
+    found = range(number(first), number(last or first) + 1)
+    if not found or found[0] < 0 or found[-1] > 255:
+        raise ValueError(f"expected a vector or a range of vectors, got {text!r}")
+    return found
+
+
+def program(guest: GuestCpu, world: World, steps: tuple[Step, ...]) -> Code:
+    """The instructions of a program."""
+    for step in steps:
+        yield from COMMANDS[step.command].run(guest, world, *step.args)
+
+
+def handler(guest: GuestCpu, world: World, vector: int) -> Code:
+    """The instructions of a vector's handler: by default, EOI and return."""
+    name = world.idt.get(guest.ident, {}).get(vector, "none" if vector == 2 else "eoi")
+    yield from program(guest, world, world.bodies[name])
+
+
+def _one(op: str) -> Callable[..., Code]:
+    def run(guest: GuestCpu, world: World, a: int = 0, b: int = 0) -> Code:
+        yield Insn(op, a, b)
+
+    return run
+
+
+def _eoi(guest: GuestCpu, world: World) -> Code:
+    """The native EOI of the APIC's present mode."""
+    if guest.x2apic:
+        yield Insn("wrmsr", MSR_NAMES["EOI"], 0)
+    else:
+        yield Insn("mmio_write", hw.APIC_DEFAULT_PHYS_BASE + hw.APIC_EOI, 0)
+
+
+def _pv_eoi(guest: GuestCpu, world: World) -> Code:
+    """kvm_guest_apic_eoi_write: if the bit was set, that was the EOI; else the native one."""
+    cell = world.pv_eoi.get(guest.ident)
+    done = 0
+    if cell is not None:
+        done = yield Insn("btr", cell)
+    if not done:
+        yield from _eoi(guest, world)
+
+
+def _pv_eoi_on(guest: GuestCpu, world: World, address: int) -> Code:
+    world.pv_eoi[guest.ident] = address
+    yield Insn("wrmsr", hw.MSR_KVM_PV_EOI_EN, address | 1)
+
+
+def _pv_eoi_off(guest: GuestCpu, world: World) -> Code:
+    world.pv_eoi.pop(guest.ident, None)
+    yield Insn("wrmsr", hw.MSR_KVM_PV_EOI_EN, 0)
+
+
+def _spin(guest: GuestCpu, world: World, ns: int) -> Code:
+    yield Insn("pause", end=guest.now() + ns, show=False)
+
+
+def _busy(guest: GuestCpu, world: World, vector: int, count: int) -> Code:
+    yield Insn("pause", test=lambda: guest.handled[vector] >= count, show=False)
+
+
+def _wait(guest: GuestCpu, world: World, vector: int, count: int) -> Code:
+    """Sleep until it was handled; CLI before the test and STI right before HLT, so that no interrupt slips between."""
+    while True:
+        yield Insn("cli", show=False)
+        if guest.handled[vector] >= count:
+            break
+        yield Insn("sti", show=False)
+        yield Insn("hlt")
+    yield Insn("sti", show=False)
+
+
+def _set(guest: GuestCpu, world: World, name: str, value: int) -> Code:
+    world.counters[name] = value
+    yield Insn("nop", show=False)
+
+
+def _until_set(guest: GuestCpu, world: World, name: str, value: int) -> Code:
+    yield Insn("pause", test=lambda: world.counters.get(name, 0) == value, show=False)
+
+
+def _deadline(guest: GuestCpu, world: World, ns: int) -> Code:
+    yield Insn("wrmsr", hw.MSR_IA32_TSC_DEADLINE, guest.now() + ns)
+
+
+def _mark(guest: GuestCpu, world: World, text: str) -> Code:
+    if text not in world.marks:
+        world.marks.append(text)
+    yield Insn("out", PORT_MARK, world.marks.index(text))
+
+
+def _handler(guest: GuestCpu, world: World, which: str, name: str) -> Code:
+    if name not in world.bodies:
+        raise ValueError(f"no handler {name!r}: expected one of {', '.join(world.bodies)}")
+    world.idt.setdefault(guest.ident, {}).update(dict.fromkeys(vectors(which), name))
+    yield Insn("nop", show=False)
+
+
+COMMANDS: dict[str, Command] = {
+    "wrmsr": Command(("msr", "n"), "WRMSR", _one("wrmsr")),
+    "rdmsr": Command(("msr",), "RDMSR", _one("rdmsr")),
+    "mmio_write": Command(("n", "n"), "a 32-bit store to an address", _one("mmio_write")),
+    "mmio_read": Command(("n",), "a 32-bit load from an address", _one("mmio_read")),
+    "write_cr8": Command(("n",), "MOV to CR8", _one("write_cr8")),
+    "read_cr8": Command((), "MOV from CR8", _one("read_cr8")),
+    "hlt": Command((), "HLT", _one("hlt")),
+    "sti": Command((), "STI", _one("sti")),
+    "cli": Command((), "CLI", _one("cli")),
+    "nop": Command((), "NOP", _one("nop")),
+    "out": Command(("n", "n"), "OUT to a port: userspace is told", _one("out")),
+    "mark": Command(("text",), "OUT to port 0xe0: userspace sees this mark", _mark),
+    "eoi": Command((), "EOI by MSR or by MMIO, as the APIC's mode wants", _eoi),
+    "pv_eoi": Command((), "EOI by the paravirtual bit, else the native one", _pv_eoi),
+    "pv_eoi_on": Command(("n",), "WRMSR MSR_KVM_PV_EOI_EN: address | 1", _pv_eoi_on),
+    "pv_eoi_off": Command((), "WRMSR MSR_KVM_PV_EOI_EN: 0", _pv_eoi_off),
+    "deadline": Command(("n",), "WRMSR TSC_DEADLINE: now plus so many ns", _deadline),
+    "spin": Command(("n",), "loop on RDTSC and PAUSE for so many ns", _spin),
+    "busy": Command(("n", "n"), "loop on PAUSE until a vector was handled so often", _busy),
+    "wait": Command(("n", "n"), "STI and HLT until a vector was handled so often", _wait),
+    "set": Command(("name", "n"), "store a number in a named cell of memory", _set),
+    "until": Command(("name", "n"), "loop on PAUSE until a named cell holds a number", _until_set),
+    "handler": Command(("vectors", "name"), "from now on these vectors have that handler", _handler),
+}
+
+BUILT_IN_BODIES = {
+    "none": (),
+    "eoi": (Step("eoi"),),
+    "pv_eoi": (Step("pv_eoi"),),
+}

@@ -1,0 +1,141 @@
+"""The way in from userspace: the system call, and KVM's ioctls on a VM and on a vCPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from kvmmodel.events import KvmApicvInhibitChanged
+from kvmmodel.kvm import svm  # noqa: F401 -- loads the vendor module
+from kvmmodel.kvm.irq import kvm_send_userspace_msi
+from kvmmodel.kvm.kvm_main import kvm_vcpu_block
+from kvmmodel.kvm.lapic.state import kvm_apic_get_state, kvm_apic_set_state, kvm_create_lapic
+from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.ops import kvm_x86_ops
+from kvmmodel.kvm.types import (
+    KVM_MP_STATE_RUNNABLE,
+    KVM_MP_STATE_UNINITIALIZED,
+    Kvm,
+    KvmVcpu,
+    Suspend,
+    Task,
+    trace,
+)
+from kvmmodel.kvm.x86.inject import kvm_apic_accept_events, kvm_vcpu_reset
+from kvmmodel.kvm.x86.msrs import kvm_set_msr_ignored_check
+from kvmmodel.kvm.x86.run import vcpu_run
+
+X86, MAIN = "arch/x86/kvm/x86.c", "virt/kvm/kvm_main.c"
+T = TypeVar("T")
+
+
+@kernel("arch/x86/entry/entry_64.S")
+def entry_SYSCALL_64_after_hwframe(call: Callable[..., T], *args: object) -> T:
+    return do_syscall_64(call, *args)
+
+
+@kernel("arch/x86/entry/common.c")
+def do_syscall_64(call: Callable[..., T], *args: object) -> T:
+    return __x64_sys_ioctl(call, *args)
+
+
+@kernel("fs/ioctl.c")
+def __x64_sys_ioctl(call: Callable[..., T], *args: object) -> T:
+    return call(*args)
+
+
+@kernel(MAIN)
+def kvm_vm_ioctl(call: Callable[..., T], *args: object) -> T:
+    return call(*args)
+
+
+@kernel(MAIN)
+def kvm_vcpu_ioctl(call: Callable[..., T], *args: object) -> T:
+    return call(*args)
+
+
+@kernel(X86)
+def kvm_arch_vcpu_ioctl(call: Callable[..., T], *args: object) -> T:
+    return call(*args)
+
+
+def vm_ioctl(call: Callable[..., T], *args: object) -> T:
+    """Userspace calls an ioctl of the VM."""
+    result: T = entry_SYSCALL_64_after_hwframe(kvm_vm_ioctl, call, *args)
+    return result
+
+
+def vcpu_ioctl(call: Callable[..., T], *args: object) -> T:
+    """Userspace calls an ioctl of a vCPU."""
+    result: T = entry_SYSCALL_64_after_hwframe(kvm_vcpu_ioctl, call, *args)
+    return result
+
+
+@kernel(X86)
+def kvm_arch_vcpu_create(kvm: Kvm, task: Task, vcpu_id: int) -> KvmVcpu:
+    vcpu = KvmVcpu(vcpu_id, kvm, task, task.cpu)
+    task.vcpu = vcpu
+    kvm.vcpus.append(vcpu)
+    kvm_create_lapic(vcpu)
+    vcpu.mp_state = KVM_MP_STATE_RUNNABLE if vcpu_id == 0 else KVM_MP_STATE_UNINITIALIZED
+    kvm_vcpu_reset(vcpu, False)
+    return vcpu
+
+
+@kernel(X86)
+def kvm_apicv_init(kvm: Kvm) -> None:
+    """Without APICv the VM is inhibited for good."""
+    kvm.inhibits.add("DISABLED")
+    trace(kvm.host, KvmApicvInhibitChanged, 0, "DISABLED", True, 1)
+
+
+@kernel(X86)
+def kvm_arch_vcpu_ioctl_run(vcpu: KvmVcpu) -> Suspend | None:
+    """Run, or go on running, until the thread gives the CPU away (returns why) or goes to userspace (None)."""
+    waits = vcpu.mp_state == KVM_MP_STATE_UNINITIALIZED
+    if vcpu.run is None:
+        vcpu.exit = None
+        vcpu.run = kvm_vcpu_block(vcpu) if waits else vcpu_run(vcpu)
+    try:
+        return vcpu.run.send(None)
+    except StopIteration:
+        vcpu.run = None
+    if waits:
+        kvm_apic_accept_events(vcpu)
+    return None
+
+
+def kvm_run(vcpu: KvmVcpu) -> Suspend | None:
+    """One turn of KVM_RUN."""
+    return vcpu_ioctl(kvm_arch_vcpu_ioctl_run, vcpu)
+
+
+def create_vcpu(kvm: Kvm, task: Task, vcpu_id: int) -> KvmVcpu:
+    return vm_ioctl(kvm_arch_vcpu_create, kvm, task, vcpu_id)
+
+
+def create_vm(kvm: Kvm) -> None:
+    kvm_apicv_init(kvm)
+
+
+def signal_msi(kvm: Kvm, address: int, data: int) -> int:
+    return vm_ioctl(kvm_send_userspace_msi, kvm, address, data)
+
+
+def get_lapic(vcpu: KvmVcpu) -> bytes:
+    page: bytes = vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_apic_get_state, vcpu)
+    return page
+
+
+def set_lapic(vcpu: KvmVcpu, page: bytes) -> None:
+    vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_apic_set_state, vcpu, page)
+
+
+def set_msr(vcpu: KvmVcpu, index: int, value: int) -> int:
+    failed: int = vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_set_msr_ignored_check, vcpu, index, value, True)
+    return failed
+
+
+def get_msr(vcpu: KvmVcpu, index: int) -> int | None:
+    value: int | None = vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_x86_ops.get_msr, vcpu, index)
+    return value

@@ -1,0 +1,1 @@
+"""KVM's local APIC: arch/x86/kvm/lapic.c, by concern."""

@@ -1,0 +1,189 @@
+"""Register reads and writes, and the two ways to them: the xAPIC's page and the x2APIC's MSRs."""
+
+from __future__ import annotations
+
+from kvmmodel.events import KvmApic
+from kvmmodel.kvm.lapic.eoi import apic_set_eoi
+from kvmmodel.kvm.lapic.icr import kvm_apic_send_ipi, kvm_x2apic_icr_write, kvm_x2apic_read_icr
+from kvmmodel.kvm.lapic.map import kvm_recalculate_apic_map
+from kvmmodel.kvm.lapic.priority import apic_set_tpr, apic_update_ppr
+from kvmmodel.kvm.lapic.registers import (
+    LVT_MASKS,
+    apic_lvtt_tscdeadline,
+    apic_x2apic_mode,
+    kvm_lapic_get_reg,
+    kvm_lapic_set_reg,
+    read_bank,
+)
+from kvmmodel.kvm.lapic.timer import (
+    apic_get_tmcct,
+    apic_update_lvtt,
+    start_apic_timer,
+    start_sw_timer,
+    update_divide_count,
+    update_target_expiration,
+)
+from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.types import KvmLapic, trace
+from kvmmodel.silicon import apic as hw
+
+FILE = "arch/x86/kvm/lapic.c"
+_PLAIN = (hw.APIC_LVR, hw.APIC_TASKPRI, hw.APIC_PROCPRI, hw.APIC_LDR, hw.APIC_SPIV, hw.APIC_ESR, hw.APIC_ICR)
+_XAPIC_ONLY = (hw.APIC_ARBPRI, hw.APIC_DFR, hw.APIC_ICR2)
+READABLE = frozenset((*_PLAIN, *_XAPIC_ONLY, *LVT_MASKS, hw.APIC_ID, hw.APIC_TMICT, hw.APIC_TMCCT, hw.APIC_TDCR))
+
+
+@kernel(FILE)
+def kvm_lapic_reg_read(apic: KvmLapic, offset: int) -> int | None:
+    """A 32-bit register, None if there is no such register to read in this mode."""
+    bank = read_bank(apic, offset)
+    if bank is not None:
+        value = bank
+    elif offset not in READABLE or (apic_x2apic_mode(apic) and offset in _XAPIC_ONLY):
+        return None
+    elif offset == hw.APIC_ARBPRI:
+        value = 0
+    elif offset == hw.APIC_TMCCT:
+        value = apic_get_tmcct(apic)
+    else:
+        if offset == hw.APIC_PROCPRI:
+            apic_update_ppr(apic)
+        value = kvm_lapic_get_reg(apic, offset)
+    trace(apic.vcpu.kvm.host, KvmApic, False, offset, value)
+    return value
+
+
+@kernel(FILE)
+def kvm_lapic_reg_write(apic: KvmLapic, reg: int, val: int) -> bool:
+    """A 32-bit register. False: the write is not allowed; MMIO ignores it, an MSR gets #GP."""
+    kvm, x2apic = apic.vcpu.kvm, apic_x2apic_mode(apic)
+    trace(kvm.host, KvmApic, True, reg, val)
+    if reg == hw.APIC_TASKPRI:
+        apic_set_tpr(apic, val & 0xFF)
+    elif reg == hw.APIC_EOI:
+        apic_set_eoi(apic)
+    elif reg == hw.APIC_SPIV:
+        _write_spiv(apic, val)
+    elif reg == hw.APIC_ICR:
+        if x2apic:
+            return False
+        val &= ~hw.APIC_ICR_BUSY
+        kvm_apic_send_ipi(apic, val, kvm_lapic_get_reg(apic, hw.APIC_ICR2))
+        kvm_lapic_set_reg(apic, hw.APIC_ICR, val)
+    elif reg in LVT_MASKS:
+        _write_lvt(apic, reg, val)
+    elif reg == hw.APIC_TMICT:
+        if not apic_lvtt_tscdeadline(apic):
+            apic.timer.hrtimer.expires = None
+            kvm_lapic_set_reg(apic, hw.APIC_TMICT, val)
+            start_apic_timer(apic)
+    elif reg == hw.APIC_TDCR:
+        old = apic.timer.divide_count
+        kvm_lapic_set_reg(apic, hw.APIC_TDCR, val & 0xB)
+        update_divide_count(apic)
+        if old != apic.timer.divide_count and apic.timer.period:
+            update_target_expiration(apic, old)
+            apic.timer.hrtimer.expires = None
+            start_sw_timer(apic)  # the target stays as rescaled
+    elif reg == hw.APIC_ESR:
+        return not (x2apic and val)  # KVM never sets ESR, so there is nothing to clear
+    elif reg == hw.APIC_SELF_IPI:
+        reserved = val & ~hw.APIC_VECTOR_MASK and kvm.host.has("self_ipi_reserved_gp")
+        if not x2apic or reserved:
+            return False
+        kvm_apic_send_ipi(apic, hw.APIC_DEST_SELF | val & hw.APIC_VECTOR_MASK, 0)
+    elif x2apic or not _write_xapic_only(apic, reg, val):
+        return False
+    kvm_recalculate_apic_map(kvm)
+    return True
+
+
+def _write_xapic_only(apic: KvmLapic, reg: int, val: int) -> bool:
+    """ID, LDR, DFR and ICR2: read-only or absent in x2APIC mode."""
+    if reg in (hw.APIC_ID, hw.APIC_LDR, hw.APIC_ICR2):
+        kvm_lapic_set_reg(apic, reg, val & 0xFF000000)
+    elif reg == hw.APIC_DFR:
+        kvm_lapic_set_reg(apic, reg, val | 0x0FFFFFFF)
+    else:
+        return False
+    if reg != hw.APIC_ICR2:
+        apic.vcpu.kvm.apic_map_dirty = True
+    return True
+
+
+def _write_spiv(apic: KvmLapic, val: int) -> None:
+    directed = kvm_lapic_get_reg(apic, hw.APIC_LVR) & 1 << 24
+    apic_set_spiv(apic, val & (0x3FF | (hw.APIC_SPIV_DIRECTED_EOI if directed else 0)))
+    if not val & hw.APIC_SPIV_APIC_ENABLED:
+        for lvt in LVT_MASKS:
+            kvm_lapic_set_reg(apic, lvt, kvm_lapic_get_reg(apic, lvt) | hw.APIC_LVT_MASKED)
+        apic_update_lvtt(apic)
+        apic.timer.pending = 0
+
+
+@kernel(FILE)
+def apic_set_spiv(apic: KvmLapic, val: int) -> None:
+    enabled = val & hw.APIC_SPIV_APIC_ENABLED != 0
+    kvm_lapic_set_reg(apic, hw.APIC_SPIV, val)
+    if enabled != apic.sw_enabled:
+        apic.sw_enabled = enabled
+        apic.vcpu.kvm.apic_map_dirty = True
+
+
+def _write_lvt(apic: KvmLapic, reg: int, val: int) -> None:
+    if not apic.sw_enabled:
+        val |= hw.APIC_LVT_MASKED
+    mask = LVT_MASKS[reg] | (hw.APIC_LVT_TIMER_MASK if reg == hw.APIC_LVTT else 0)
+    kvm_lapic_set_reg(apic, reg, val & mask)
+    if reg == hw.APIC_LVTT:
+        apic_update_lvtt(apic)
+
+
+@kernel(FILE)
+def kvm_x2apic_msr_write(apic: KvmLapic, msr: int, data: int) -> int:
+    """0, or 1 for #GP. Outside x2APIC mode the whole range is #GP."""
+    if not apic_x2apic_mode(apic):
+        return 1
+    return kvm_lapic_msr_write(apic, (msr - hw.APIC_BASE_MSR) << 4, data)
+
+
+@kernel(FILE)
+def kvm_lapic_msr_write(apic: KvmLapic, reg: int, data: int) -> int:
+    if reg == hw.APIC_ICR:
+        return 0 if kvm_x2apic_icr_write(apic, data) else 1
+    if data >> 32 and apic.vcpu.kvm.host.has("x2apic_upper32_gp"):
+        return 1
+    return 0 if kvm_lapic_reg_write(apic, reg, data & 0xFFFFFFFF) else 1
+
+
+@kernel(FILE)
+def kvm_x2apic_msr_read(apic: KvmLapic, msr: int) -> int | None:
+    """The register, None for #GP."""
+    reg = (msr - hw.APIC_BASE_MSR) << 4
+    if not apic_x2apic_mode(apic):
+        return None
+    if reg == hw.APIC_ICR:
+        return kvm_x2apic_read_icr(apic)
+    return kvm_lapic_reg_read(apic, reg)
+
+
+def apic_mmio_in_range(apic: KvmLapic, address: int) -> bool:
+    base = apic.apic_base & ~0xFFF
+    return base <= address < base + 0x1000
+
+
+@kernel(FILE)
+def apic_mmio_write(apic: KvmLapic, address: int, value: int) -> None:
+    """A 4-byte write to the page. One that is refused, or falls between two registers, is dropped."""
+    offset = address & 0xFFF
+    if offset & 0xF or not apic.apic_base & hw.MSR_IA32_APICBASE_ENABLE or apic_x2apic_mode(apic):
+        return
+    kvm_lapic_reg_write(apic, offset & 0xFF0, value)
+
+
+@kernel(FILE)
+def apic_mmio_read(apic: KvmLapic, address: int) -> int:
+    """A 4-byte read. All ones while the APIC is off or in x2APIC mode (a kept quirk), 0 where there is no register."""
+    if not apic.apic_base & hw.MSR_IA32_APICBASE_ENABLE or apic_x2apic_mode(apic):
+        return 0xFFFFFFFF
+    return kvm_lapic_reg_read(apic, address & 0xFF0) or 0

@@ -1,0 +1,229 @@
+"""The APIC map: from a destination to local APICs without asking every vCPU. And the slow way, vCPU by vCPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvmmodel.kvm.lapic.registers import (
+    apic_enabled,
+    apic_x2apic_mode,
+    kvm_apic_hw_enabled,
+    kvm_lapic_get_reg,
+    kvm_x2apic_id,
+    kvm_xapic_id,
+)
+from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.types import ApicMap, Kvm, KvmLapic, KvmVcpu
+from kvmmodel.silicon import apic as hw
+
+FILE = "arch/x86/kvm/lapic.c"
+DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class LapicIrq:
+    """struct kvm_lapic_irq: one message to the APIC bus. Modes are as in ICR bits."""
+
+    vector: int
+    delivery_mode: int
+    dest_mode: int  # 0 physical, APIC_DEST_LOGICAL
+    level: bool
+    trig_mode: bool
+    shorthand: int
+    dest_id: int
+    msi_redir_hint: bool = False
+
+
+@kernel(FILE)
+def kvm_recalculate_apic_map(kvm: Kvm) -> None:
+    """Rebuild the map from the registers of every vCPU, if something marked it dirty."""
+    if not kvm.apic_map_dirty:
+        return
+    kvm.apic_map_dirty = False
+    present = [v.apic for v in kvm.vcpus if v.apic is not None and kvm_apic_hw_enabled(v.apic)]
+    phys = _phys_map(kvm, present)
+    max_id = max([255, *(kvm_x2apic_id(apic) for apic in present)])
+    kvm.apic_map = None if phys is None else ApicMap(max_id, phys, *_logical_map(present))
+    _set_inhibit(kvm, "PHYSICAL_ID_ALIASED", phys is None)
+    _set_inhibit(kvm, "LOGICAL_ID_ALIASED", kvm.apic_map is None or kvm.apic_map.logical_mode == DISABLED)
+    modified = any(not apic_x2apic_mode(a) and kvm_xapic_id(a) != a.vcpu.vcpu_id & 0xFF for a in present)
+    _set_inhibit(kvm, "APIC_ID_MODIFIED", modified)
+
+
+def _phys_map(kvm: Kvm, present: Sequence[KvmLapic]) -> dict[int, KvmLapic] | None:
+    """By physical ID. None when two vCPUs share an ID, unless userspace asked for the 32-bit format."""
+    phys: dict[int, KvmLapic] = {}
+    for apic in present:
+        if kvm.x2apic_format:
+            if apic_x2apic_mode(apic) or kvm_x2apic_id(apic) > 0xFF:
+                phys[kvm_x2apic_id(apic)] = apic
+            if not apic_x2apic_mode(apic):
+                phys.setdefault(kvm_xapic_id(apic), apic)
+            continue
+        own = kvm_x2apic_id(apic) if apic_x2apic_mode(apic) else kvm_xapic_id(apic)
+        if own in phys:
+            return None
+        phys[own] = apic
+    return phys
+
+
+def _logical_map(present: Sequence[KvmLapic]) -> tuple[str, dict[int, list[KvmLapic | None]]]:
+    """By logical ID: all software-enabled APICs must use one mode and no ID twice, else the map is of no use."""
+    mode, slots = "sw_disabled", dict[int, list[KvmLapic | None]]()
+    for apic in present:
+        ldr = kvm_lapic_get_reg(apic, hw.APIC_LDR)
+        if not apic.sw_enabled or not ldr:
+            continue
+        dfr = kvm_lapic_get_reg(apic, hw.APIC_DFR)
+        if apic_x2apic_mode(apic):
+            own, cluster, mask, width = "x2apic", ldr >> 16, ldr & 0xFFFF, 16
+        elif dfr == hw.APIC_DFR_FLAT:
+            own, cluster, mask, width = "flat", 0, ldr >> 24, 8
+        else:
+            own, cluster, mask, width = "cluster", ldr >> 28, ldr >> 24 & 0xF, 4
+        if mode not in ("sw_disabled", own):
+            return DISABLED, {}
+        mode = own
+        if not mask:
+            continue
+        slot = mask.bit_length() - 1
+        row = slots.setdefault(cluster, [None] * width)
+        if mask & (mask - 1) or row[slot] is not None:
+            return DISABLED, {}
+        row[slot] = apic
+    return mode, slots
+
+
+def _set_inhibit(kvm: Kvm, reason: str, on: bool) -> None:
+    (kvm.inhibits.add if on else kvm.inhibits.discard)(reason)
+
+
+def is_broadcast_dest(kvm: Kvm, source: KvmLapic | None, irq: LapicIrq) -> bool:
+    """Whether only the slow path can do it. The quirk: 0xff means all, except in an IPI of an x2APIC."""
+    if not kvm.disable_broadcast_quirk:
+        x2apic_ipi = source is not None and apic_x2apic_mode(source)
+        return irq.dest_id == (hw.X2APIC_BROADCAST if x2apic_ipi else hw.APIC_BROADCAST)
+    if irq.dest_id == hw.APIC_BROADCAST:
+        return kvm.apic_map is None or kvm.apic_map.logical_mode != "x2apic"
+    return irq.dest_id == hw.X2APIC_BROADCAST
+
+
+@kernel(FILE)
+def kvm_apic_map_get_dest_lapic(
+    kvm: Kvm, src: KvmLapic | None, irq: LapicIrq
+) -> tuple[Sequence[KvmLapic | None], int] | None:
+    """The slots and the mask of those meant, or None: the map cannot say, take the slow path."""
+    table = kvm.apic_map
+    if irq.shorthand == hw.APIC_DEST_SELF and src is not None:
+        return [src], 1
+    if irq.shorthand or table is None or is_broadcast_dest(kvm, src, irq):
+        return None
+    if irq.dest_mode == 0:
+        if irq.dest_id > table.max_apic_id:
+            return [], 0
+        return [table.phys_map.get(irq.dest_id)], 1
+    found = kvm_apic_map_get_logical_dest(table, irq.dest_id)
+    if found is None:
+        return None
+    slots, mask = found
+    if not kvm_lowest_prio_delivery(irq) or not mask:
+        return slots, mask
+    if kvm.host.params["vector_hashing"]:
+        lowest = kvm_vector_to_index(irq.vector, mask)
+        # The hash counts the bits asked for, not the vCPUs that are there: an empty slot drops the interrupt.
+        return slots, 1 << lowest if slots[lowest] is not None else 0
+    best = -1
+    for i, apic in enumerate(slots):
+        if mask >> i & 1 and apic is not None and (best < 0 or apic.arb_prio < slots[best].arb_prio):  # type: ignore[union-attr]
+            best = i
+    return slots, 1 << best if best >= 0 else 0
+
+
+@kernel(FILE)
+def kvm_apic_map_get_logical_dest(table: ApicMap, dest_id: int) -> tuple[list[KvmLapic | None], int] | None:
+    """Slots and mask of a logical destination. None: the logical map is disabled."""
+    if table.logical_mode == DISABLED:
+        return None
+    if table.logical_mode == "x2apic":
+        cluster, mask, width = dest_id >> 16, dest_id & 0xFFFF, 16
+        members = [table.phys_map.get(cluster * 16 + i) for i in range(width)]
+        return members, mask
+    if table.logical_mode == "flat":
+        cluster, mask, width = 0, dest_id & 0xFF, 8
+    elif table.logical_mode == "cluster":
+        cluster, mask, width = dest_id >> 4 & 0xF, dest_id & 0xF, 4
+    else:
+        return [], 0
+    return table.logical.get(cluster, [None] * width), mask
+
+
+@kernel("arch/x86/kvm/irq_comm.c")
+def kvm_vector_to_index(vector: int, mask: int) -> int:
+    """Vector hashing: the (vector mod n)-th of the n bits set."""
+    bits = [i for i in range(mask.bit_length()) if mask >> i & 1]
+    return bits[vector % len(bits)]
+
+
+def kvm_lowest_prio_delivery(irq: LapicIrq) -> bool:
+    return irq.delivery_mode == hw.APIC_DM_LOWEST or irq.msi_redir_hint
+
+
+@kernel(FILE)
+def kvm_apic_match_dest(vcpu: KvmVcpu, source: KvmLapic | None, shorthand: int, dest: int, dest_mode: int) -> bool:
+    """Whether a message is meant for this vCPU, by its registers alone."""
+    target = vcpu.apic
+    mda = _kvm_apic_mda(vcpu.kvm, dest, source, target)
+    if shorthand == hw.APIC_DEST_NOSHORT:
+        physical = dest_mode == 0
+        return kvm_apic_match_physical_addr(target, mda) if physical else kvm_apic_match_logical_addr(target, mda)
+    if shorthand == hw.APIC_DEST_SELF:
+        return target is source
+    return shorthand == hw.APIC_DEST_ALLINC or target is not source
+
+
+def _kvm_apic_mda(kvm: Kvm, dest: int, source: KvmLapic | None, target: KvmLapic) -> int:
+    """The quirk again: a device's 0xff reaches x2APIC targets as a broadcast."""
+    ipi = source is not None
+    if not kvm.disable_broadcast_quirk and not ipi and dest == hw.APIC_BROADCAST and apic_x2apic_mode(target):
+        return hw.X2APIC_BROADCAST
+    return dest
+
+
+def kvm_apic_broadcast(apic: KvmLapic, mda: int) -> bool:
+    return mda == (hw.X2APIC_BROADCAST if apic_x2apic_mode(apic) else hw.APIC_BROADCAST)
+
+
+@kernel(FILE)
+def kvm_apic_match_physical_addr(apic: KvmLapic, mda: int) -> bool:
+    if kvm_apic_broadcast(apic, mda):
+        return True
+    if apic_x2apic_mode(apic) or mda > 0xFF:
+        return mda == kvm_x2apic_id(apic)
+    return mda == kvm_xapic_id(apic)
+
+
+@kernel(FILE)
+def kvm_apic_match_logical_addr(apic: KvmLapic, mda: int) -> bool:
+    if kvm_apic_broadcast(apic, mda):
+        return True
+    ldr = kvm_lapic_get_reg(apic, hw.APIC_LDR)
+    if apic_x2apic_mode(apic):
+        return ldr >> 16 == mda >> 16 and ldr & mda & 0xFFFF != 0
+    ldr >>= 24
+    dfr = kvm_lapic_get_reg(apic, hw.APIC_DFR)
+    if dfr == hw.APIC_DFR_FLAT:
+        return ldr & mda != 0
+    return dfr == hw.APIC_DFR_CLUSTER and ldr >> 4 == mda >> 4 and ldr & mda & 0xF != 0
+
+
+def sw_enabled_matches(kvm: Kvm, source: KvmLapic | None, irq: LapicIrq) -> list[KvmVcpu]:
+    """Every present vCPU that the message matches, in index order. Lowest priority needs software-enabled APICs."""
+    lowest = kvm_lowest_prio_delivery(irq)
+    return [
+        v
+        for v in kvm.vcpus
+        if kvm_apic_hw_enabled(v.apic)
+        and kvm_apic_match_dest(v, source, irq.shorthand, irq.dest_id, irq.dest_mode)
+        and (not lowest or apic_enabled(v.apic))
+    ]

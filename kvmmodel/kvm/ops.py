@@ -1,0 +1,35 @@
+"""struct kvm_x86_ops: the calls from KVM's common code into the vendor module. Filled by kvm/svm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kvmmodel.kvm.types import KvmLapic, KvmVcpu, Run
+
+
+@dataclass(slots=True)
+class KvmX86Ops:
+    vcpu_run: Callable[[KvmVcpu], Run]
+    vcpu_reset: Callable[[KvmVcpu, bool], None]
+    handle_exit: Callable[[KvmVcpu, int], int]
+    deliver_interrupt: Callable[[KvmLapic, int, int, int], None]
+    inject_irq: Callable[[KvmVcpu, bool], None]
+    inject_nmi: Callable[[KvmVcpu], None]
+    inject_exception: Callable[[KvmVcpu], None]
+    cancel_injection: Callable[[KvmVcpu], None]
+    interrupt_allowed: Callable[[KvmVcpu, bool], int]
+    nmi_allowed: Callable[[KvmVcpu, bool], int]
+    enable_irq_window: Callable[[KvmVcpu], None]
+    enable_nmi_window: Callable[[KvmVcpu], None]
+    update_cr8_intercept: Callable[[KvmVcpu, int, int], None]
+    skip_emulated_instruction: Callable[[KvmVcpu], None]
+    set_msr: Callable[[KvmVcpu, int, int, bool], int]
+    get_msr: Callable[[KvmVcpu, int], int | None]
+
+
+def _missing(*_: object) -> None:
+    raise RuntimeError("no vendor module is loaded: import kvmmodel.kvm.svm")
+
+
+kvm_x86_ops = KvmX86Ops(*[_missing] * len(KvmX86Ops.__slots__))  # type: ignore[arg-type]

@@ -1,0 +1,49 @@
+"""Whether a vCPU has a reason to run: what kvm_vcpu_check_block and the senders ask."""
+
+from __future__ import annotations
+
+from kvmmodel.kvm.lapic.priority import kvm_apic_has_interrupt
+from kvmmodel.kvm.lapic.registers import apic_has_pending_timer
+from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.ops import kvm_x86_ops
+from kvmmodel.kvm.requests import KVM_REQ_NMI
+from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmVcpu
+
+X86, IRQ = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c"
+
+
+@kernel(IRQ)
+def kvm_cpu_has_injectable_intr(vcpu: KvmVcpu) -> bool:
+    """An interrupt that KVM itself has to inject. With APICv active the LAPIC's are the processor's business."""
+    return not vcpu.apic.apicv_active and kvm_apic_has_interrupt(vcpu) != -1
+
+
+@kernel(IRQ)
+def kvm_cpu_has_interrupt(vcpu: KvmVcpu) -> bool:
+    return kvm_apic_has_interrupt(vcpu) != -1
+
+
+@kernel(IRQ)
+def kvm_cpu_has_pending_timer(vcpu: KvmVcpu) -> bool:
+    return apic_has_pending_timer(vcpu)
+
+
+@kernel(X86)
+def kvm_arch_vcpu_runnable(vcpu: KvmVcpu) -> bool:
+    return vcpu_runnable(vcpu) or kvm_vcpu_has_events(vcpu)
+
+
+def vcpu_runnable(vcpu: KvmVcpu) -> bool:
+    return vcpu.mp_state == KVM_MP_STATE_RUNNABLE
+
+
+@kernel(X86)
+def kvm_vcpu_has_events(vcpu: KvmVcpu) -> bool:
+    """INIT or SIPI, an exception, an NMI, or an interrupt that would be allowed in now: IF, GIF and PPR count."""
+    apic = vcpu.apic
+    if apic.pending_init or apic.pending_sipi or vcpu.exception.pending:
+        return True
+    nmi = vcpu.nmi_pending or vcpu.requests >> KVM_REQ_NMI & 1
+    if nmi and kvm_x86_ops.nmi_allowed(vcpu, False) > 0:
+        return True
+    return kvm_x86_ops.interrupt_allowed(vcpu, False) > 0 and kvm_cpu_has_interrupt(vcpu)

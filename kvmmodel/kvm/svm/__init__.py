@@ -1,0 +1,21 @@
+"""The vendor module, kvm_amd: arch/x86/kvm/svm. Importing it fills kvm_x86_ops."""
+
+from kvmmodel.kvm.ops import kvm_x86_ops
+from kvmmodel.kvm.svm import inject, interrupts, run
+
+kvm_x86_ops.vcpu_run = run.svm_vcpu_run
+kvm_x86_ops.vcpu_reset = run.svm_vcpu_reset
+kvm_x86_ops.handle_exit = run.svm_handle_exit
+kvm_x86_ops.skip_emulated_instruction = run.svm_skip_emulated_instruction
+kvm_x86_ops.set_msr = run.svm_set_msr
+kvm_x86_ops.get_msr = run.svm_get_msr
+kvm_x86_ops.deliver_interrupt = interrupts.svm_deliver_interrupt
+kvm_x86_ops.update_cr8_intercept = interrupts.svm_update_cr8_intercept
+kvm_x86_ops.inject_irq = inject.svm_inject_irq
+kvm_x86_ops.inject_nmi = inject.svm_inject_nmi
+kvm_x86_ops.inject_exception = inject.svm_inject_exception
+kvm_x86_ops.cancel_injection = inject.svm_cancel_injection
+kvm_x86_ops.interrupt_allowed = inject.svm_interrupt_allowed
+kvm_x86_ops.nmi_allowed = inject.svm_nmi_allowed
+kvm_x86_ops.enable_irq_window = inject.svm_enable_irq_window
+kvm_x86_ops.enable_nmi_window = inject.svm_enable_nmi_window

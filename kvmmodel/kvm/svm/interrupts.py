@@ -1,0 +1,40 @@
+"""Delivery to a vCPU, and the CR8 intercept: the vendor's half of the local APIC, with AVIC off."""
+
+from __future__ import annotations
+
+from kvmmodel.events import Cr8Intercept, ReadMode
+from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
+from kvmmodel.kvm.lapic.priority import kvm_lapic_set_irr
+from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.requests import KVM_REQ_EVENT, barrier, kvm_make_request
+from kvmmodel.kvm.types import KvmLapic, KvmVcpu, trace
+from kvmmodel.silicon.vmcb import SVM_EXIT_WRITE_CR8
+
+FILE = "arch/x86/kvm/svm/svm.c"
+
+
+@kernel(FILE)
+def svm_deliver_interrupt(apic: KvmLapic, delivery_mode: int, trig_mode: int, vector: int) -> None:
+    """IRR first, a full barrier, then look where the target is: either it sees the IRR or we see its mode."""
+    kvm_lapic_set_irr(vector, apic)
+    barrier(apic.vcpu, "smp_mb__after_atomic")
+    svm_complete_interrupt_delivery(apic.vcpu, delivery_mode, trig_mode, vector)
+
+
+@kernel(FILE)
+def svm_complete_interrupt_delivery(vcpu: KvmVcpu, delivery_mode: int, trig_mode: int, vector: int) -> None:
+    """AVIC is not active on this vCPU: have KVM look at the IRR in the next event pass, and get it there."""
+    trace(vcpu.kvm.host, ReadMode, vcpu.vcpu_id, vcpu.mode, vcpu.apic.apicv_active)
+    if "no-request" not in vcpu.kvm.broken:
+        kvm_make_request(KVM_REQ_EVENT, vcpu)
+    kvm_vcpu_kick(vcpu)
+
+
+@kernel(FILE)
+def svm_update_cr8_intercept(vcpu: KvmVcpu, tpr: int, irr: int) -> None:
+    """Both are 4-bit classes; irr -1: nothing is requested."""
+    was = SVM_EXIT_WRITE_CR8 in vcpu.vmcb.intercepts
+    on = irr != -1 and tpr >= irr
+    (vcpu.vmcb.intercepts.add if on else vcpu.vmcb.intercepts.discard)(SVM_EXIT_WRITE_CR8)
+    if on != was:
+        trace(vcpu.kvm.host, Cr8Intercept, vcpu.vcpu_id, on)

@@ -1,0 +1,174 @@
+"""VMRUN and what stands around it, and the handlers of exits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kvmmodel.events import KvmEntry, KvmExit, KvmPio, KvmUserspaceExit, TprSync
+from kvmmodel.kvm.lapic.registers import APIC_TASKPRI
+from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.svm.inject import interrupt_window_interception, iret_interception, svm_complete_interrupts
+from kvmmodel.kvm.types import VMRUN, KvmVcpu, Run, trace
+from kvmmodel.kvm.x86.emulate import kvm_mmu_page_fault, kvm_set_cr8, x86_emulate_instruction
+from kvmmodel.kvm.x86.fastpath import EXIT_FASTPATH_NONE, handle_fastpath_hlt, handle_fastpath_wrmsr
+from kvmmodel.kvm.x86.halt import kvm_emulate_halt
+from kvmmodel.kvm.x86.msrs import kvm_emulate_rdmsr, kvm_emulate_wrmsr, kvm_get_msr_common, kvm_set_msr_common
+from kvmmodel.silicon import vmcb as hw
+
+FILE = "arch/x86/kvm/svm/svm.c"
+KVM_EXIT_IO = 2
+
+
+@kernel(FILE)
+def svm_vcpu_run(vcpu: KvmVcpu) -> Run:
+    """Enter the guest and come back. Returns what the fast path made of the exit."""
+    vmcb, host = vcpu.vmcb, vcpu.kvm.host
+    trace(host, KvmEntry, vcpu.vcpu_id, vmcb.event_inj, vcpu.immediate_exit)
+    sync_lapic_to_cr8(vcpu)
+    yield VMRUN
+    sync_cr8_to_lapic(vcpu)
+    if host.has("exit_traced_in_run"):
+        trace_kvm_exit(vcpu)
+    vmcb.event_inj = 0
+    svm_complete_interrupts(vcpu)
+    return svm_exit_handlers_fastpath(vcpu)
+
+
+@kernel(FILE)
+def sync_lapic_to_cr8(vcpu: KvmVcpu) -> None:
+    """Before VMRUN: the guest's CR8 is what the APIC's TPR says."""
+    tpr = vcpu.apic.regs.get(APIC_TASKPRI, 0) >> 4
+    if vcpu.vmcb.v_tpr != tpr:
+        vcpu.vmcb.v_tpr = tpr
+        trace(vcpu.kvm.host, TprSync, vcpu.vcpu_id, "V_TPR", tpr)
+
+
+@kernel(FILE)
+def sync_cr8_to_lapic(vcpu: KvmVcpu) -> None:
+    """After every exit, unless CR8 writes are intercepted: the guest may have changed CR8 without one."""
+    if hw.SVM_EXIT_WRITE_CR8 in vcpu.vmcb.intercepts:
+        return
+    cr8 = vcpu.vmcb.v_tpr & 0xF
+    if vcpu.apic.tpr != cr8 << 4:
+        trace(vcpu.kvm.host, TprSync, vcpu.vcpu_id, "APIC", cr8)
+    kvm_set_cr8(vcpu, cr8)
+
+
+def trace_kvm_exit(vcpu: KvmVcpu) -> None:
+    """The kvm_exit tracepoint; where it stands depends on the release."""
+    vmcb = vcpu.vmcb
+    reason = hw.EXIT_NAMES[vmcb.exit_code]
+    trace(
+        vcpu.kvm.host,
+        KvmExit,
+        vcpu.vcpu_id,
+        reason,
+        vmcb.exit_info_1,
+        vmcb.exit_info_2,
+        vmcb.exit_int_info,
+        vcpu.requests,
+    )
+
+
+@kernel(FILE)
+def svm_exit_handlers_fastpath(vcpu: KvmVcpu) -> int:
+    """What can be done before the host takes interrupts again."""
+    vmcb, host = vcpu.vmcb, vcpu.kvm.host
+    if host.has("fastpath_needs_nrips") and not vmcb.next_rip_saved:
+        return EXIT_FASTPATH_NONE
+    if vmcb.exit_code == hw.SVM_EXIT_MSR and vmcb.exit_info_1:
+        return handle_fastpath_wrmsr(vcpu)
+    if vmcb.exit_code == hw.SVM_EXIT_HLT and host.has("hlt_fastpath"):
+        return handle_fastpath_hlt(vcpu)
+    return EXIT_FASTPATH_NONE
+
+
+@kernel(FILE)
+def svm_handle_exit(vcpu: KvmVcpu, fastpath: int) -> int:
+    """1: go on, 0: to userspace. What the fast path handled needs nothing more."""
+    if not vcpu.kvm.host.has("exit_traced_in_run"):
+        trace_kvm_exit(vcpu)
+    if fastpath != EXIT_FASTPATH_NONE:
+        return 1
+    vcpu.kvm.host.spend("emulate")
+    return svm_invoke_exit_handler(vcpu, vcpu.vmcb.exit_code)
+
+
+@kernel(FILE)
+def svm_invoke_exit_handler(vcpu: KvmVcpu, exit_code: int) -> int:
+    return EXIT_HANDLERS[exit_code](vcpu)
+
+
+@kernel(FILE)
+def intr_interception(vcpu: KvmVcpu) -> int:
+    """A host interrupt: it was taken when interrupts came on."""
+    return 1
+
+
+@kernel(FILE)
+def msr_interception(vcpu: KvmVcpu) -> int:
+    return kvm_emulate_wrmsr(vcpu) if vcpu.vmcb.exit_info_1 else kvm_emulate_rdmsr(vcpu)
+
+
+@kernel(FILE)
+def cr8_write_interception(vcpu: KvmVcpu) -> int:
+    return x86_emulate_instruction(vcpu, "cr8")
+
+
+@kernel(FILE)
+def npf_interception(vcpu: KvmVcpu) -> int:
+    return kvm_mmu_page_fault(vcpu)
+
+
+@kernel(FILE)
+def io_interception(vcpu: KvmVcpu) -> int:
+    """A port that KVM has no device for: userspace handles it."""
+    regs = vcpu.regs
+    svm_skip_emulated_instruction(vcpu)
+    trace(vcpu.kvm.host, KvmPio, regs.port, regs.value)
+    trace(vcpu.kvm.host, KvmUserspaceExit, "KVM_EXIT_IO", KVM_EXIT_IO)
+    vcpu.exit = ("io", regs.port, regs.value)
+    return 0
+
+
+EXIT_HANDLERS: dict[int, Callable[[KvmVcpu], int]] = {
+    hw.SVM_EXIT_INTR: intr_interception,
+    hw.SVM_EXIT_VINTR: interrupt_window_interception,
+    hw.SVM_EXIT_IRET: iret_interception,
+    hw.SVM_EXIT_MSR: msr_interception,
+    hw.SVM_EXIT_HLT: kvm_emulate_halt,
+    hw.SVM_EXIT_WRITE_CR8: cr8_write_interception,
+    hw.SVM_EXIT_NPF: npf_interception,
+    hw.SVM_EXIT_IOIO: io_interception,
+}
+
+
+@kernel(FILE)
+def svm_skip_emulated_instruction(vcpu: KvmVcpu) -> None:
+    """RIP goes behind the instruction, and with it ends an interrupt shadow."""
+    vcpu.regs.rip += vcpu.regs.length
+    vcpu.regs.retired = True
+    vcpu.vmcb.int_state = False
+
+
+@kernel(FILE)
+def svm_vcpu_reset(vcpu: KvmVcpu, init_event: bool) -> None:
+    init_vmcb(vcpu)
+
+
+@kernel(FILE)
+def init_vmcb(vcpu: KvmVcpu) -> None:
+    vmcb = vcpu.vmcb
+    vmcb.intercepts = {hw.SVM_EXIT_INTR, hw.SVM_EXIT_NMI, hw.SVM_EXIT_HLT, hw.SVM_EXIT_WRITE_CR8}
+    vmcb.v_irq, vmcb.v_tpr, vmcb.event_inj = False, 0, 0
+    vmcb.rflags_if = vmcb.int_state = False
+
+
+@kernel(FILE)
+def svm_set_msr(vcpu: KvmVcpu, index: int, data: int, host_initiated: bool) -> int:
+    return kvm_set_msr_common(vcpu, index, data, host_initiated)
+
+
+@kernel(FILE)
+def svm_get_msr(vcpu: KvmVcpu, index: int) -> int | None:
+    return kvm_get_msr_common(vcpu, index)

@@ -1,0 +1,234 @@
+"""The kernel's objects, as far as interrupt delivery needs them: plain state, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from kvmmodel.events import Event
+from kvmmodel.facts.releases import Kernel
+from kvmmodel.silicon import apic as hw
+from kvmmodel.silicon.vmcb import Regs, Vmcb
+
+OUTSIDE_GUEST_MODE = "OUTSIDE_GUEST_MODE"
+IN_GUEST_MODE = "IN_GUEST_MODE"
+EXITING_GUEST_MODE = "EXITING_GUEST_MODE"
+
+KVM_MP_STATE_RUNNABLE = "runnable"
+KVM_MP_STATE_UNINITIALIZED = "uninitialized"
+KVM_MP_STATE_INIT_RECEIVED = "init_received"
+KVM_MP_STATE_HALTED = "halted"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """What a vCPU's thread hands to the machine when it stops running kernel code."""
+
+    why: str  # vmrun, schedule, poll
+
+
+VMRUN = Suspend("vmrun")
+SCHEDULE = Suspend("schedule")
+POLL = Suspend("poll")
+
+# Code that spans VMRUN or schedule() is a generator of these; it is resumed with nothing.
+Run = Generator[Suspend, None, Any]
+
+
+@dataclass(slots=True)
+class Task:
+    """A host thread. ``state``: running, runnable or blocked; ``cpu`` the physical CPU it is on or was last."""
+
+    name: str
+    cpu: int
+    vcpu: KvmVcpu | None = None
+    state: str = "runnable"
+    interruptible: bool = False  # set_current_state(TASK_INTERRUPTIBLE) was called and not undone
+
+
+@dataclass(slots=True)
+class Cpu:
+    """A physical CPU: its clock, its run queue, and host interrupts on their way: (arrival ns, order, name)."""
+
+    id: int
+    now: int = 0
+    current: Task | None = None
+    queue: list[Task] = field(default_factory=list)
+    wake_list: list[Task] = field(default_factory=list)  # woken from another CPU, queued once its IPI arrives
+    irqs: list[tuple[int, int, str]] = field(default_factory=list)
+    need_resched: bool = False
+    running_vcpu: KvmVcpu | None = None
+
+
+@dataclass(slots=True)
+class Hrtimer:
+    """A host timer of a vCPU's local APIC. ``expires`` in virtual ns, None while it is not armed."""
+
+    vcpu: KvmVcpu
+    cpu: int
+    fn: Callable[[KvmLapic], None]
+    expires: int | None = None
+
+
+class Sink(Protocol):
+    """Takes each event as it happens."""
+
+    def __call__(self, event: Event) -> None: ...
+
+
+@dataclass(slots=True)
+class HostKernel:
+    """The host: a kernel release, its parameters, its CPUs. ``current`` is the CPU whose code runs."""
+
+    kernel: Kernel
+    features: frozenset[str]
+    params: dict[str, Any]
+    costs: dict[str, int]
+    cpus: list[Cpu]
+    current: Cpu
+    sink: Sink | None = None
+    timers: list[Hrtimer] = field(default_factory=list)
+    order: int = 0  # breaks ties between events of the same ns
+
+    def has(self, behaviour: str) -> bool:
+        """Whether this release behaves so (facts/changes.toml)."""
+        return behaviour in self.kernel.behaviours
+
+    def spend(self, what: str) -> None:
+        """Let the current CPU's clock go on by the cost of something (facts/costs.toml)."""
+        self.current.now += self.costs[what]
+
+
+@dataclass(slots=True)
+class KvmTimer:
+    """struct kvm_timer. Times are virtual ns; ``tscdeadline`` is in guest TSC ticks (1 tick = 1 ns in the model)."""
+
+    hrtimer: Hrtimer
+    period: int = 0
+    target_expiration: int = 0
+    timer_mode: int = 0
+    tscdeadline: int = 0
+    expired_tscdeadline: int = 0
+    pending: int = 0
+    divide_count: int = 2
+
+
+@dataclass(slots=True)
+class KvmLapic:
+    """struct kvm_lapic. The three banks are ints; every other register is in ``regs`` by its offset in the page."""
+
+    vcpu: KvmVcpu
+    timer: KvmTimer
+    irr: int = 0
+    isr: int = 0
+    tmr: int = 0
+    regs: dict[int, int] = field(default_factory=dict)
+    apic_base: int = 0
+    sw_enabled: bool = False
+    irr_pending: bool = True
+    isr_count: int = 0
+    highest_isr_cache: int = -1
+    apicv_active: bool = False
+    pending_init: bool = False
+    pending_sipi: bool = False
+    sipi_vector: int = 0
+    arb_prio: int = 0
+    nr_lvt: int = 6
+
+    @property
+    def tpr(self) -> int:
+        return self.regs.get(hw.APIC_TASKPRI, 0)
+
+    @property
+    def ppr(self) -> int:
+        return self.regs.get(hw.APIC_PROCPRI, 0)
+
+
+@dataclass(slots=True)
+class QueuedInterrupt:
+    """vcpu->arch.interrupt: handed to EVENTINJ and not known to have been delivered."""
+
+    injected: bool = False
+    soft: bool = False
+    nr: int = 0
+
+
+@dataclass(slots=True)
+class QueuedException:
+    """vcpu->arch.exception."""
+
+    pending: bool = False
+    injected: bool = False
+    vector: int = 0
+    error_code: int | None = None
+
+
+@dataclass(slots=True)
+class KvmVcpu:
+    """struct kvm_vcpu and its vcpu->arch, with the VMCB. ``requests`` is a bitmask, see kvm/requests.py."""
+
+    vcpu_id: int
+    kvm: Kvm
+    task: Task
+    cpu: int
+    vmcb: Vmcb = field(default_factory=Vmcb)
+    apic: KvmLapic = None  # type: ignore[assignment]  # set by kvm_create_lapic
+    mode: str = OUTSIDE_GUEST_MODE
+    requests: int = 0
+    mp_state: str = KVM_MP_STATE_RUNNABLE
+    wait: Task | None = None  # the rcuwait: who sleeps in kvm_vcpu_block
+    preempted: bool = False
+    ready: bool = False
+    halt_poll_ns: int = 0
+    interrupt: QueuedInterrupt = field(default_factory=QueuedInterrupt)
+    exception: QueuedException = field(default_factory=QueuedException)
+    nmi_queued: int = 0
+    nmi_pending: int = 0
+    nmi_injected: bool = False
+    nmi_masked: bool = False
+    apicv_active: bool = False
+    pv_eoi_msr: int = 0
+    pv_eoi_attention: bool = False  # KVM_APIC_PV_EOI_PENDING
+    run: Run | None = None  # KVM_RUN in progress
+    regs: Regs = field(default_factory=Regs)
+    exit: Any = None  # kvm_run: what the last exit to userspace was
+    immediate_exit: bool = False
+    stats: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ApicMap:
+    """struct kvm_apic_map. ``logical_mode``: sw_disabled, cluster, flat, x2apic or disabled."""
+
+    max_apic_id: int
+    phys_map: dict[int, KvmLapic]
+    logical_mode: str
+    logical: dict[int, list[KvmLapic | None]]  # cluster -> slots
+
+
+@dataclass(slots=True)
+class Kvm:
+    """struct kvm: one VM."""
+
+    host: HostKernel
+    x2apic_cpuid: bool = True
+    x2apic_format: bool = False
+    disable_broadcast_quirk: bool = False
+    bus_cycle_ns: int = 1
+    irqchip: str | None = "kernel"
+    vcpus: list[KvmVcpu] = field(default_factory=list)
+    apic_map: ApicMap | None = None
+    apic_map_dirty: bool = True
+    inhibits: set[str] = field(default_factory=set)
+    max_halt_poll_ns: int | None = None
+    dmesg: list[str] = field(default_factory=list)
+    memory: dict[int, int] = field(default_factory=dict)  # guest-physical address -> byte, as far as KVM touches it
+    broken: frozenset[str] = frozenset()  # rules that "break it" removes, by name
+
+
+def trace(host: HostKernel, event: type[Event], *args: object) -> None:
+    """Report an event of the current CPU. Costs a test when nobody listens."""
+    if host.sink is not None:
+        make: Callable[..., Event] = event
+        host.sink(make(*args))

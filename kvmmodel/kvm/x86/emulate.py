@@ -1,0 +1,87 @@
+"""Exits that run KVM's instruction emulator: accesses to the xAPIC page, and MOV to CR8.
+
+The emulator itself is not modelled, only the functions that an access passes on its way to the local APIC.
+"""
+
+from __future__ import annotations
+
+from kvmmodel.kvm.lapic.access import apic_mmio_in_range, apic_mmio_read, apic_mmio_write
+from kvmmodel.kvm.lapic.priority import kvm_lapic_set_tpr
+from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.ops import kvm_x86_ops
+from kvmmodel.kvm.types import KvmVcpu
+
+X86, EMULATE = "arch/x86/kvm/x86.c", "arch/x86/kvm/emulate.c"
+
+
+@kernel("arch/x86/kvm/mmu/mmu.c")
+def kvm_mmu_page_fault(vcpu: KvmVcpu) -> int:
+    """A nested page fault outside memory: emulate the access."""
+    return x86_emulate_instruction(vcpu, "mmio")
+
+
+@kernel(X86)
+def x86_emulate_instruction(vcpu: KvmVcpu, what: str) -> int:
+    x86_emulate_insn(vcpu, what)
+    kvm_x86_ops.skip_emulated_instruction(vcpu)
+    return 1
+
+
+@kernel(EMULATE)
+def x86_emulate_insn(vcpu: KvmVcpu, what: str) -> None:
+    if what == "cr8":
+        em_cr_write(vcpu)
+    elif vcpu.regs.write:
+        emulator_read_write(vcpu)
+    else:
+        emulator_read_write(vcpu)
+
+
+@kernel(X86)
+def emulator_read_write(vcpu: KvmVcpu) -> None:
+    emulator_read_write_onepage(vcpu)
+
+
+@kernel(X86)
+def emulator_read_write_onepage(vcpu: KvmVcpu) -> None:
+    if vcpu.regs.write:
+        write_mmio(vcpu)
+    else:
+        vcpu_mmio_read(vcpu)
+
+
+@kernel(X86)
+def write_mmio(vcpu: KvmVcpu) -> None:
+    vcpu_mmio_write(vcpu)
+
+
+@kernel(X86)
+def vcpu_mmio_write(vcpu: KvmVcpu) -> None:
+    if apic_mmio_in_range(vcpu.apic, vcpu.regs.gpa):
+        apic_mmio_write(vcpu.apic, vcpu.regs.gpa, vcpu.regs.value)
+
+
+@kernel(X86)
+def vcpu_mmio_read(vcpu: KvmVcpu) -> None:
+    """Nothing is there but the local APIC yet: other addresses read as all ones."""
+    inside = apic_mmio_in_range(vcpu.apic, vcpu.regs.gpa)
+    vcpu.regs.value = apic_mmio_read(vcpu.apic, vcpu.regs.gpa) if inside else 0xFFFFFFFF
+
+
+@kernel(EMULATE)
+def em_cr_write(vcpu: KvmVcpu) -> None:
+    emulator_set_cr(vcpu)
+
+
+@kernel(X86)
+def emulator_set_cr(vcpu: KvmVcpu) -> None:
+    kvm_set_cr8(vcpu, vcpu.regs.value & 0xF)
+
+
+@kernel(X86)
+def kvm_set_cr8(vcpu: KvmVcpu, cr8: int) -> int:
+    """1 (#GP) for more than 4 bits."""
+    if cr8 & ~0xF:
+        return 1
+    kvm_lapic_set_tpr(vcpu, cr8)
+    return 0

@@ -1,0 +1,88 @@
+"""Intercepted MSR accesses, of the guest and of userspace."""
+
+from __future__ import annotations
+
+from kvmmodel.events import KvmMsr
+from kvmmodel.kvm.lapic.access import kvm_x2apic_msr_read, kvm_x2apic_msr_write
+from kvmmodel.kvm.lapic.eoi import kvm_lapic_set_pv_eoi
+from kvmmodel.kvm.lapic.registers import apic_lvtt_tscdeadline
+from kvmmodel.kvm.lapic.state import kvm_set_apic_base
+from kvmmodel.kvm.lapic.timer import kvm_set_lapic_tscdeadline_msr
+from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.ops import kvm_x86_ops
+from kvmmodel.kvm.types import KvmVcpu, trace
+from kvmmodel.kvm.x86.inject import kvm_queue_exception
+from kvmmodel.silicon import apic as hw
+
+FILE = "arch/x86/kvm/x86.c"
+GP_VECTOR = 13
+
+
+@kernel(FILE)
+def kvm_emulate_wrmsr(vcpu: KvmVcpu) -> int:
+    return __kvm_emulate_wrmsr(vcpu, vcpu.regs.ecx, vcpu.regs.value)
+
+
+@kernel(FILE, since="6.18")
+def __kvm_emulate_wrmsr(vcpu: KvmVcpu, msr: int, data: int) -> int:
+    """#GP if KVM refuses the write. It is traced after it was done."""
+    failed = kvm_set_msr_ignored_check(vcpu, msr, data, False)
+    trace(vcpu.kvm.host, KvmMsr, True, msr, data, bool(failed))
+    return complete_emulated_msr(vcpu, failed)
+
+
+@kernel(FILE)
+def kvm_emulate_rdmsr(vcpu: KvmVcpu) -> int:
+    msr = vcpu.regs.ecx
+    value = kvm_x86_ops.get_msr(vcpu, msr)
+    if value is not None:
+        vcpu.regs.value = value
+    trace(vcpu.kvm.host, KvmMsr, False, msr, value or 0, value is None)
+    return complete_emulated_msr(vcpu, int(value is None))
+
+
+def complete_emulated_msr(vcpu: KvmVcpu, failed: int) -> int:
+    if failed:
+        kvm_queue_exception(vcpu, GP_VECTOR, 0)
+    else:
+        kvm_x86_ops.skip_emulated_instruction(vcpu)
+    return 1
+
+
+@kernel(FILE)
+def kvm_set_msr_ignored_check(vcpu: KvmVcpu, index: int, data: int, host_initiated: bool) -> int:
+    return __kvm_set_msr(vcpu, index, data, host_initiated)
+
+
+@kernel(FILE)
+def __kvm_set_msr(vcpu: KvmVcpu, index: int, data: int, host_initiated: bool) -> int:
+    return kvm_x86_ops.set_msr(vcpu, index, data, host_initiated)
+
+
+@kernel(FILE)
+def kvm_set_msr_common(vcpu: KvmVcpu, index: int, data: int, host_initiated: bool) -> int:
+    """0, or 1: refused."""
+    if index == hw.MSR_IA32_APICBASE:
+        return kvm_set_apic_base(vcpu, data, host_initiated)
+    if hw.APIC_BASE_MSR <= index <= hw.APIC_BASE_MSR + 0xFF:
+        return kvm_x2apic_msr_write(vcpu.apic, index, data)
+    if index == hw.MSR_IA32_TSC_DEADLINE:
+        kvm_set_lapic_tscdeadline_msr(vcpu, data)
+        return 0
+    if index == hw.MSR_KVM_PV_EOI_EN:
+        return kvm_lapic_set_pv_eoi(vcpu, data)
+    return 1
+
+
+@kernel(FILE)
+def kvm_get_msr_common(vcpu: KvmVcpu, index: int) -> int | None:
+    """The value, None: refused."""
+    if index == hw.MSR_IA32_APICBASE:
+        return vcpu.apic.apic_base
+    if hw.APIC_BASE_MSR <= index <= hw.APIC_BASE_MSR + 0xFF:
+        return kvm_x2apic_msr_read(vcpu.apic, index)
+    if index == hw.MSR_IA32_TSC_DEADLINE:
+        return vcpu.apic.timer.tscdeadline if apic_lvtt_tscdeadline(vcpu.apic) else 0
+    if index == hw.MSR_KVM_PV_EOI_EN:
+        return vcpu.pv_eoi_msr
+    return None

@@ -1,0 +1,234 @@
+"""The loop: whichever physical CPU is earliest takes one turn, until VMRUN, schedule() or idle. Deterministic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kvmmodel.events import SchedIn, SchedOut, VmRun
+from kvmmodel.guest.cpu import GuestCpu, execute, fetch, leave, vmrun, window
+from kvmmodel.kvm import ioctl, sched
+from kvmmodel.kvm.names import boundary
+from kvmmodel.kvm.types import POLL, VMRUN, Cpu, HostKernel, Kvm, KvmVcpu, Task, trace
+from kvmmodel.machine.record import Trace
+from kvmmodel.silicon.vmcb import SVM_EXIT_INTR, SVM_EXIT_IRET, SVM_EXIT_VINTR
+
+NEVER = 1 << 62
+
+
+@dataclass(slots=True)
+class Thread:
+    """A host thread as the loop drives it: a vCPU's, userspace's with calls to make, or one that only burns time."""
+
+    task: Task
+    vcpu: KvmVcpu | None = None
+    guest: GuestCpu | None = None
+    in_guest: bool = False
+    calls: list[Callable[[], object]] = field(default_factory=list)
+    burn: int = 0
+
+
+@dataclass(slots=True)
+class Machine:
+    """A host with one VM, its threads, and what userspace does when a vCPU exits to it."""
+
+    host: HostKernel
+    kvm: Kvm
+    trace: Trace
+    threads: dict[str, Thread] = field(default_factory=dict)
+    on_exit: Callable[[KvmVcpu], None] = lambda vcpu: None
+    now: int = 0
+    held: set[int] = field(default_factory=set)  # CPUs in the middle of a turn, while others run nested in it
+
+
+def ready_at(machine: Machine, cpu: Cpu) -> int:
+    """When this CPU next does something, NEVER if nothing is in sight."""
+    thread = machine.threads[cpu.current.name] if cpu.current is not None else None
+    if thread is None:
+        return max(cpu.now, machine.now) if cpu.queue else _next_irq(machine.host, cpu)
+    if thread.guest is None or not thread.in_guest:
+        return cpu.now
+    guest = thread.guest
+    if window(guest) or guest.vmcb.exit_code == SVM_EXIT_IRET:
+        return cpu.now
+    insn = guest.levels[-1].insn if guest.levels else None
+    if insn is None:
+        return _next_irq(machine.host, cpu)
+    if insn.op != "pause" or (insn.test is not None and insn.test()):
+        return max(cpu.now, machine.now) if insn.op == "pause" else cpu.now
+    return min(_next_irq(machine.host, cpu), NEVER if insn.end is None else insn.end)
+
+
+def _next_irq(host: HostKernel, cpu: Cpu) -> int:
+    times = [t.expires for t in host.timers if t.cpu == cpu.id and t.expires is not None]
+    if cpu.irqs:
+        times.append(cpu.irqs[0][0])
+    return max(min(times), cpu.now) if times else NEVER
+
+
+def step(machine: Machine) -> bool:
+    """One turn of the earliest CPU. False: nothing is left to happen."""
+    waiting = [(ready_at(machine, cpu), cpu.id, cpu) for cpu in machine.host.cpus if cpu.id not in machine.held]
+    if not waiting:
+        return False
+    at, _, cpu = min(waiting, key=lambda w: w[:2])
+    if at >= NEVER:
+        return False
+    cpu.now = max(cpu.now, at)
+    machine.now = max(machine.now, cpu.now)
+    take_turn(machine, cpu)
+    return True
+
+
+@boundary
+def take_turn(machine: Machine, cpu: Cpu) -> None:
+    """Run one CPU until it waits for something again. Kernel stacks of what happens end here."""
+    host = machine.host
+    before, host.current = host.current, cpu
+    machine.held.add(cpu.id)
+    try:
+        if cpu.current is None:
+            _idle(machine, cpu)
+        else:
+            thread = machine.threads[cpu.current.name]
+            if thread.vcpu is None:
+                _run_other(machine, cpu, thread)
+            elif thread.in_guest:
+                _run_guest(machine, cpu, thread)
+            else:
+                _run_vcpu(machine, cpu, thread)
+    finally:
+        machine.held.discard(cpu.id)
+        host.current = before
+
+
+def _idle(machine: Machine, cpu: Cpu) -> None:
+    host = machine.host
+    if sched.irq_pending(host, cpu):
+        host.spend("idle_exit")
+        sched.cpu_startup_entry(host)
+    _pick_next(machine, cpu)
+
+
+def _pick_next(machine: Machine, cpu: Cpu) -> None:
+    """schedule()'s other half: the next thread in the queue goes on, if there is one."""
+    cpu.need_resched = False
+    if not cpu.queue:
+        return
+    task = cpu.queue.pop(0)
+    machine.host.spend("context_switch")
+    cpu.current, task.state = task, "running"
+    cpu.running_vcpu = task.vcpu
+    if task.vcpu is not None:
+        task.vcpu.cpu, task.vcpu.preempted, task.vcpu.ready = cpu.id, False, False
+    trace(machine.host, SchedIn, task.name)
+
+
+def _switch_out(machine: Machine, cpu: Cpu) -> None:
+    """schedule(): the current thread blocked, or was preempted and stays runnable."""
+    task = cpu.current
+    assert task is not None
+    preempted = task.state == "running"
+    trace(machine.host, SchedOut, task.name, preempted)
+    cpu.current = cpu.running_vcpu = None
+    if preempted:
+        task.state = "runnable"
+        cpu.queue.append(task)
+        if task.vcpu is not None:
+            task.vcpu.preempted = True
+    _pick_next(machine, cpu)
+
+
+def _run_other(machine: Machine, cpu: Cpu, thread: Thread) -> None:
+    """A userspace thread makes its next call, a burning one burns; both take interrupts."""
+    host = machine.host
+    sched.take_irqs(host)
+    if thread.calls:
+        host.spend("syscall")
+        thread.calls.pop(0)()
+        return
+    if thread.burn:
+        cpu.now += thread.burn
+        thread.burn = 0
+        return
+    thread.task.state = "blocked"
+    thread.task.interruptible = True
+    _switch_out(machine, cpu)
+
+
+def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
+    """One instruction of the guest, or the exit that a host interrupt or an open window forces."""
+    host, guest = machine.host, thread.guest
+    assert guest is not None
+    if sched.irq_pending(host, cpu):
+        leave(guest, SVM_EXIT_INTR)
+    elif window(guest):
+        leave(guest, SVM_EXIT_VINTR)
+    elif guest.vmcb.exit_code != SVM_EXIT_IRET:
+        insn = guest.levels[-1].insn
+        assert insn is not None
+        if insn.op == "pause":
+            guest.levels[-1].insn = None
+            host.spend("spin")
+        else:
+            host.spend("instruction")
+            execute(guest, insn)
+    if not guest.vmcb.exit_code:
+        prefetch(guest)
+        return
+    machine.trace.guest_of[guest.ident] = thread.in_guest = False
+    host.spend("vmexit")
+    _run_vcpu(machine, cpu, thread)
+
+
+def prefetch(guest: GuestCpu) -> None:
+    """Have the next instruction ready; a guest with nothing to do spins, and so leaves an interrupt shadow."""
+    if fetch(guest) is None and not guest.vmcb.exit_code:
+        guest.vmcb.int_state = False
+
+
+def _run_vcpu(machine: Machine, cpu: Cpu, thread: Thread) -> None:
+    """The vCPU's thread in the kernel, and in userspace between two KVM_RUNs."""
+    host, vcpu, guest = machine.host, thread.vcpu, thread.guest
+    assert vcpu is not None
+    assert guest is not None
+    token = ioctl.kvm_run(vcpu)
+    if token is VMRUN:
+        host.spend("vmrun")
+        machine.trace.guest_of[guest.ident] = thread.in_guest = True
+        trace(host, VmRun, vcpu.vcpu_id, vcpu.vmcb.event_inj)
+        vmrun(guest)
+        prefetch(guest)
+    elif token is POLL:
+        return
+    elif token is not None:
+        _switch_out(machine, cpu)
+    else:
+        host.spend("userspace")
+        machine.on_exit(vcpu)
+
+
+def run(machine: Machine, done: Callable[[], bool], limit: int) -> bool:
+    """Turns until ``done``, until nothing is left, or for ``limit`` ns. True: ``done`` holds."""
+    stop = machine.now + limit
+    while not done():
+        if machine.now > stop or not step(machine):
+            return done()
+    return True
+
+
+def run_nested(machine: Machine, done: Callable[[], bool]) -> bool:
+    """Other CPUs' turns in the middle of this one's, until ``done``: a race made on purpose."""
+    clock = machine.now
+    reached = run(machine, done, NEVER // 2)
+    current = machine.host.current
+    current.now = max(current.now, clock)
+    return reached
+
+
+def start(machine: Machine, task: Task) -> None:
+    """Let a thread run: queue it on its CPU."""
+    cpu = sched.cpu_of(machine.host, task.cpu)
+    task.state = "runnable"
+    cpu.now = max(cpu.now, machine.now)
+    cpu.queue.append(task)

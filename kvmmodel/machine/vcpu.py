@@ -1,0 +1,164 @@
+"""A vCPU as people use it: userspace's ioctls on it, and the guest that runs on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvmmodel.guest.cpu import Code, GuestCpu, Insn, Level
+from kvmmodel.kvm import ioctl
+from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmLapic, KvmVcpu
+from kvmmodel.machine.loop import prefetch, run
+
+if TYPE_CHECKING:
+    from kvmmodel.machine.vm import Vm
+
+PATIENCE_NS = 1_000_000_000  # how long one instruction of the guest façade may take
+
+
+class MsrError(Exception):
+    """KVM refused the MSR access of userspace."""
+
+
+class GuestFault(Exception):
+    """The guest's instruction took an exception. ``vector``, ``error_code`` (None: it has none)."""
+
+    def __init__(self, vector: int, error_code: int | None) -> None:
+        code = "" if error_code is None else f", error code {error_code:#x}"
+        super().__init__(f"the guest takes exception {vector}{code}")
+        self.vector, self.error_code = vector, error_code
+
+
+class GuestStuck(Exception):
+    """The instruction cannot retire: the vCPU is halted, or waits to be started."""
+
+
+class Vcpu:
+    """One vCPU. ``guest`` executes instructions in it; the methods are userspace's ioctls."""
+
+    def __init__(self, vm: Vm, kvm_vcpu: KvmVcpu, inside: GuestCpu) -> None:
+        self.vm = vm
+        self.kvm_vcpu = kvm_vcpu
+        self.inside = inside
+        self.guest = Guest(self)
+
+    @property
+    def id(self) -> int:
+        return self.kvm_vcpu.vcpu_id
+
+    @property
+    def lapic(self) -> KvmLapic:
+        """KVM's local APIC: .irr .isr .tmr are ints (bit n is vector n), .tpr .ppr the registers."""
+        return self.kvm_vcpu.apic
+
+    @property
+    def mode(self) -> str:
+        """vcpu->mode: OUTSIDE_GUEST_MODE, IN_GUEST_MODE or EXITING_GUEST_MODE."""
+        return self.kvm_vcpu.mode
+
+    @property
+    def apicv_active(self) -> bool:
+        return self.kvm_vcpu.apic.apicv_active
+
+    def get_lapic(self) -> bytes:
+        """KVM_GET_LAPIC: the 1024-byte register page."""
+        return ioctl.get_lapic(self.kvm_vcpu)
+
+    def set_lapic(self, page: bytes) -> None:
+        """KVM_SET_LAPIC. ValueError for a page that KVM refuses."""
+        ioctl.set_lapic(self.kvm_vcpu, page)
+
+    def get_msr(self, index: int) -> int:
+        """KVM_GET_MSRS of one MSR. MsrError where KVM refuses."""
+        value = ioctl.get_msr(self.kvm_vcpu, index)
+        if value is None:
+            raise MsrError(f"KVM refuses to read MSR {index:#x}")
+        return value
+
+    def set_msr(self, index: int, value: int) -> None:
+        """KVM_SET_MSRS of one MSR. MsrError where KVM refuses."""
+        if ioctl.set_msr(self.kvm_vcpu, index, value):
+            raise MsrError(f"KVM refuses {value:#x} for MSR {index:#x}")
+
+
+class Guest:
+    """The guest on one vCPU. Each call executes one instruction and returns once it has retired.
+
+    GuestFault where the guest would take an exception; GuestStuck where the vCPU is halted or not started yet.
+    """
+
+    def __init__(self, vcpu: Vcpu) -> None:
+        self._vcpu = vcpu
+
+    def wrmsr(self, index: int, value: int) -> None:
+        self._execute(Insn("wrmsr", index, value))
+
+    def rdmsr(self, index: int) -> int:
+        return self._execute(Insn("rdmsr", index))
+
+    def mmio_write(self, address: int, value: int) -> None:
+        """A 32-bit store."""
+        self._execute(Insn("mmio_write", address, value))
+
+    def mmio_read(self, address: int) -> int:
+        """A 32-bit load."""
+        return self._execute(Insn("mmio_read", address))
+
+    def write_cr8(self, value: int) -> None:
+        self._execute(Insn("write_cr8", value))
+
+    def read_cr8(self) -> int:
+        return self._execute(Insn("read_cr8"))
+
+    def hlt(self) -> None:
+        """Returns when the vCPU has halted, or has been woken again."""
+        self._execute(Insn("hlt"))
+
+    def sti(self) -> None:
+        self._execute(Insn("sti"))
+
+    def cli(self) -> None:
+        self._execute(Insn("cli"))
+
+    def nop(self) -> None:
+        self._execute(Insn("nop"))
+
+    def eoi(self) -> None:
+        """EOI by MSR or MMIO, as the APIC's mode wants."""
+        if self._vcpu.inside.x2apic:
+            self.wrmsr(0x80B, 0)
+        else:
+            self.mmio_write(0xFEE000B0, 0)
+
+    @property
+    def handled(self) -> dict[int, int]:
+        """How often each vector's handler ran."""
+        return dict(self._vcpu.inside.handled)
+
+    def _execute(self, insn: Insn) -> int:
+        vcpu, inside = self._vcpu, self._vcpu.inside
+        kvm = vcpu.kvm_vcpu
+        if kvm.mp_state != KVM_MP_STATE_RUNNABLE:
+            raise GuestStuck(f"vCPU {vcpu.id} is {kvm.mp_state}: it executes nothing until something wakes it")
+        results: list[int] = []
+        level = Level(_single(insn, results))
+        faults = len(inside.faults)
+        inside.levels.append(level)
+        prefetch(inside)
+        vcpu.vm.power_on()
+
+        def done() -> bool:
+            asleep = insn.op == "hlt" and kvm.task.state == "blocked"
+            return level not in inside.levels or asleep
+
+        finished = run(vcpu.vm.machine, done, PATIENCE_NS)
+        if level in inside.levels and insn.op != "hlt":
+            inside.levels.remove(level)
+        if len(inside.faults) > faults:
+            raise GuestFault(*inside.faults.pop())
+        if not finished:
+            raise GuestStuck(f"vCPU {vcpu.id} cannot finish {insn}")
+        return results[0] if results else 0
+
+
+def _single(insn: Insn, results: list[int]) -> Code:
+    results.append((yield insn))

@@ -1,0 +1,196 @@
+"""A VM: vCPUs on threads, threads on physical CPUs, and userspace beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kvmmodel.events import Event
+from kvmmodel.guest.cpu import Code, GuestCpu, Level
+from kvmmodel.guest.program import BUILT_IN_BODIES, World, handler, parse, program
+from kvmmodel.kvm import ioctl
+from kvmmodel.kvm.sched import cpu_of, resched_curr
+from kvmmodel.kvm.types import Cpu, Kvm, KvmVcpu, Task
+from kvmmodel.machine.loop import Machine, Thread, prefetch, run, start
+from kvmmodel.machine.record import Trace
+from kvmmodel.machine.vcpu import Vcpu
+
+if TYPE_CHECKING:
+    from kvmmodel.machine.host import Host
+
+LIMIT_NS = 100_000_000
+BOOT_INIT = ("wrmsr APIC_BASE {base:#x}", "wrmsr SVR 0x1ff", "wrmsr TPR 0x10", "sti")
+BOOT_XAPIC = ("mmio_write 0xfee000f0 0x1ff", "mmio_write 0xfee00080 0x10", "sti")
+
+
+class Vm:
+    """A virtual machine.
+
+    ``pcpus``: the physical CPU of each vCPU's thread, by default one each; userspace's own thread gets one more.
+    ``irqchip``: only "kernel" in this version. ``trace``: whether events are recorded; ``stacks``: with kernel stacks.
+    ``broken``: rules to remove on purpose ("no-wake-up", "no-ipi", "no-request"), to see what they are for.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        vcpus: int = 2,
+        *,
+        x2apic: bool = True,
+        boot: bool = False,
+        irqchip: str | None = "kernel",
+        pcpus: list[int] | None = None,
+        trace: bool = True,
+        stacks: bool = True,
+        broken: tuple[str, ...] = (),
+    ) -> None:
+        if irqchip != "kernel":
+            raise ValueError(f"irqchip={irqchip!r}: this version models the full in-kernel irqchip, pass 'kernel'")
+        pins = list(pcpus) if pcpus is not None else list(range(vcpus))
+        if vcpus < 1 or len(pins) != vcpus:
+            raise ValueError(f"{vcpus} vCPUs need {max(vcpus, 1)} entries in pcpus, got {len(pins)}")
+        self.host = host
+        self.trace = Trace(on=trace, stacks=stacks)
+        self.world = World(bodies=dict(BUILT_IN_BODIES))
+        kernel = host.start([*sorted(set(pins)), max(pins) + 1])
+        kvm = Kvm(kernel, x2apic_cpuid=x2apic, broken=frozenset(broken))
+        self.machine = Machine(kernel, kvm, self.trace, on_exit=self._on_exit)
+        self.user_exits: list[Callable[[KvmVcpu], None]] = []
+        kernel.sink = self._sink
+        self._userspace = self._thread("vmm", kernel.cpus[-1].id)
+        self._powered = False
+        ioctl.create_vm(kvm)
+        self.vcpus = [self._create_vcpu(i, pin) for i, pin in enumerate(pins)]
+        if boot:
+            self._boot()
+
+    def _sink(self, event: Event) -> None:
+        self.trace.take(self.machine.host, self.machine.kvm, event)
+
+    def _thread(self, name: str, cpu: int) -> Thread:
+        thread = Thread(Task(name, cpu, state="blocked", interruptible=True))
+        self.machine.threads[name] = thread
+        return thread
+
+    def _create_vcpu(self, ident: int, pin: int) -> Vcpu:
+        thread = self._thread(f"vcpu{ident}", pin)
+        kvm_vcpu = ioctl.create_vcpu(self.machine.kvm, thread.task, ident)
+        host = self.machine.host
+        inside = GuestCpu(
+            ident,
+            kvm_vcpu.vmcb,
+            kvm_vcpu.regs,
+            self.machine.kvm.memory,
+            bool(host.params["nrips"]),
+            lambda guest, vector: handler(guest, self.world, vector),
+            self._sink,
+            lambda: host.current.now,
+        )
+        thread.vcpu, thread.guest = kvm_vcpu, inside
+        return Vcpu(self, kvm_vcpu, inside)
+
+    @property
+    def inhibits(self) -> frozenset[str]:
+        """The reasons why APICv is inhibited for the whole VM."""
+        return frozenset(self.machine.kvm.inhibits)
+
+    @property
+    def dmesg(self) -> list[str]:
+        """What KVM printed because of this VM."""
+        return list(self.machine.kvm.dmesg)
+
+    def power_on(self) -> None:
+        """Userspace calls KVM_RUN on every vCPU; called by whatever runs the VM."""
+        if not self._powered:
+            self._powered = True
+            for vcpu in self.vcpus:
+                start(self.machine, vcpu.kvm_vcpu.task)
+
+    def run(self, until: type[Event] | Callable[[], bool] | None = None, limit_ns: int = LIMIT_NS) -> bool:
+        """Run until an event of a type, until a callable is true, or (None) until nothing is left to happen.
+
+        Returns whether that was reached within ``limit_ns`` of virtual time.
+        """
+        self.power_on()
+        if until is None:
+            stop = self.machine.now + limit_ns
+            run(self.machine, lambda: False, limit_ns)
+            return self.machine.now <= stop
+        if not isinstance(until, type):
+            return run(self.machine, until, limit_ns)
+        kind, seen = until, list[Event]()
+
+        def listen(event: Event) -> None:
+            if isinstance(event, kind):
+                seen.append(event)
+
+        self.trace.listeners.append(listen)
+        try:
+            return run(self.machine, lambda: bool(seen), limit_ns)
+        finally:
+            self.trace.listeners.remove(listen)
+
+    def signal_msi(self, address: int, data: int) -> int:
+        """KVM_SIGNAL_MSI: how many vCPUs accepted, 0: dropped, -1: nobody matched, -22: malformed address."""
+        host = self.machine.host
+        before, host.current = host.current, self.userspace_cpu()
+        try:
+            return ioctl.signal_msi(self.machine.kvm, address, data)
+        finally:
+            host.current = before
+
+    def userspace_cpu(self) -> Cpu:
+        """The physical CPU that userspace's own thread runs on, its clock brought up to now."""
+        cpu = self.machine.host.cpus[-1]
+        cpu.now = max(cpu.now, self.machine.now)
+        return cpu
+
+    def later(self, call: Callable[[], object]) -> None:
+        """Have userspace's own thread make a call, as soon as its CPU gets to it."""
+        thread = self._userspace
+        thread.calls.append(call)
+        if thread.task.state == "blocked":
+            thread.task.interruptible = False
+            start(self.machine, thread.task)
+
+    def burn(self, cpu: int, ns: int) -> None:
+        """Let another thread of the host want a physical CPU, and keep it for a while once it has it."""
+        name = f"host-task-{cpu}"
+        thread = self.machine.threads.get(name) or self._thread(name, cpu)
+        thread.burn += ns
+        if thread.task.state == "blocked":
+            thread.task.interruptible = False
+            start(self.machine, thread.task)
+            resched_curr(self.machine.host, cpu_of(self.machine.host, cpu))
+
+    def load(self, vcpu: int, steps: Code) -> None:
+        """Give a vCPU code to execute, on top of what it executes now."""
+        inside = self.vcpus[vcpu].inside
+        inside.levels.append(Level(steps))
+
+    def execute(self, vcpu: int, lines: tuple[str, ...]) -> None:
+        """Give a vCPU a program in the scenarios' language."""
+        inside = self.vcpus[vcpu].inside
+        self.load(vcpu, program(inside, self.world, tuple(parse(line) for line in lines)))
+        prefetch(inside)
+
+    def _boot(self) -> None:
+        """What a guest OS does: APs up by INIT and SIPI, APICs enabled, interrupts on, then everybody idles."""
+        x2apic = self.machine.kvm.x2apic_cpuid
+        for vcpu in reversed(self.vcpus):
+            base = vcpu.lapic.apic_base | 1 << 10
+            lines = [line.format(base=base) for line in (BOOT_INIT if x2apic else BOOT_XAPIC)]
+            if vcpu.id == 0 and len(self.vcpus) > 1:
+                send = ("wrmsr ICR {}",) if x2apic else ("mmio_write 0xfee00300 {}",)
+                lines += [s.format(icr) for icr in ("0xc4500", "0xc4608") for s in (*send, "spin 20000")]
+            self.execute(vcpu.id, tuple(lines))
+        self.run()
+        latest = max(cpu.now for cpu in self.machine.host.cpus)
+        for cpu in self.machine.host.cpus:
+            cpu.now = latest
+        self.machine.now = latest
+        self.trace.clear(latest)
+
+    def _on_exit(self, vcpu: KvmVcpu) -> None:
+        for call in self.user_exits:
+            call(vcpu)

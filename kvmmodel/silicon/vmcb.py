@@ -1,0 +1,81 @@
+"""The VMCB fields that interrupt delivery uses, and the exit codes.
+
+Source: AMD APM volume 2, chapter 15 and appendix C.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SVM_EXIT_WRITE_CR8 = 0x018
+SVM_EXIT_INTR = 0x060
+SVM_EXIT_NMI = 0x061
+SVM_EXIT_VINTR = 0x064
+SVM_EXIT_CPUID = 0x072
+SVM_EXIT_IRET = 0x074
+SVM_EXIT_HLT = 0x078
+SVM_EXIT_IOIO = 0x07B
+SVM_EXIT_MSR = 0x07C
+SVM_EXIT_VMMCALL = 0x081
+SVM_EXIT_NPF = 0x400
+
+EXIT_NAMES = {
+    SVM_EXIT_WRITE_CR8: "write_cr8",
+    SVM_EXIT_INTR: "interrupt",
+    SVM_EXIT_NMI: "nmi",
+    SVM_EXIT_VINTR: "vintr",
+    SVM_EXIT_CPUID: "cpuid",
+    SVM_EXIT_IRET: "iret",
+    SVM_EXIT_HLT: "hlt",
+    SVM_EXIT_IOIO: "io",
+    SVM_EXIT_MSR: "msr",
+    SVM_EXIT_VMMCALL: "hypercall",
+    SVM_EXIT_NPF: "npf",
+}  # as kvm_exit prints them
+
+# EVENTINJ and EXITINTINFO
+SVM_EVTINJ_VALID = 1 << 31
+SVM_EVTINJ_VALID_ERR = 1 << 11
+SVM_EVTINJ_TYPE_INTR = 0 << 8
+SVM_EVTINJ_TYPE_NMI = 2 << 8
+SVM_EVTINJ_TYPE_EXEPT = 3 << 8
+SVM_EVTINJ_TYPE_MASK = 7 << 8
+SVM_EVTINJ_VEC_MASK = 0xFF
+
+
+@dataclass(slots=True)
+class Regs:
+    """The guest's general registers, as far as an exit needs them; one exit uses only its own.
+
+    ``value`` is EDX:EAX, the datum of a port or MMIO access, or the operand of MOV CR8; a read's result goes there too.
+    """
+
+    rip: int = 0x200000
+    length: int = 2  # of the instruction at rip
+    ecx: int = 0
+    value: int = 0
+    port: int = 0
+    gpa: int = 0
+    write: bool = False
+    retired: bool = False  # KVM emulated the instruction: go on behind it
+
+
+@dataclass(slots=True)
+class Vmcb:
+    """Control and save fields of one vCPU. Intercepts are exit codes."""
+
+    intercepts: set[int] = field(default_factory=set)
+    v_tpr: int = 0  # int_ctl bits 7:0, 4 used
+    v_irq: bool = False
+    v_intr_prio: int = 0
+    v_ign_tpr: bool = False
+    event_inj: int = 0
+    event_inj_err: int = 0
+    exit_code: int = 0
+    exit_info_1: int = 0
+    exit_info_2: int = 0
+    exit_int_info: int = 0
+    exit_int_info_err: int = 0
+    int_state: bool = False  # interrupt shadow
+    next_rip_saved: bool = False
+    rflags_if: bool = False
