@@ -27,6 +27,7 @@ class KvmEntry(Event):
     kind: ClassVar[str] = "kvm_entry"
     tracepoint: ClassVar[str | None] = "kvm_entry"
     vcpu_id: int
+    rip: int
     intr_info: int
     immediate_exit: bool = False
 
@@ -37,6 +38,7 @@ class KvmExit(Event):
     tracepoint: ClassVar[str | None] = "kvm_exit"
     vcpu_id: int
     reason: str
+    rip: int
     info1: int
     info2: int
     intr_info: int

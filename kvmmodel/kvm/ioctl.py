@@ -12,6 +12,7 @@ from kvmmodel.kvm.kvm_main import kvm_vcpu_block
 from kvmmodel.kvm.lapic.state import kvm_apic_get_state, kvm_apic_set_state, kvm_create_lapic
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
+from kvmmodel.kvm.sched import vcpu_load, vcpu_put
 from kvmmodel.kvm.types import (
     KVM_MP_STATE_RUNNABLE,
     KVM_MP_STATE_UNINITIALIZED,
@@ -95,6 +96,7 @@ def kvm_arch_vcpu_ioctl_run(vcpu: KvmVcpu) -> Suspend | None:
     waits = vcpu.mp_state == KVM_MP_STATE_UNINITIALIZED
     if vcpu.run is None:
         vcpu.exit = None
+        vcpu_load(vcpu)
         vcpu.run = kvm_vcpu_block(vcpu) if waits else vcpu_run(vcpu)
     try:
         return vcpu.run.send(None)
@@ -102,6 +104,7 @@ def kvm_arch_vcpu_ioctl_run(vcpu: KvmVcpu) -> Suspend | None:
         vcpu.run = None
     if waits:
         kvm_apic_accept_events(vcpu)
+    vcpu_put(vcpu)
     return None
 
 

@@ -21,7 +21,7 @@ def kvm_vcpu_kick(vcpu: KvmVcpu) -> None:
 def __kvm_vcpu_kick(vcpu: KvmVcpu) -> None:
     """Get the vCPU to look at its requests: wake it, or make it leave the guest. At most one IPI per guest entry."""
     host = vcpu.kvm.host
-    if "no-wake-up" not in vcpu.kvm.broken and kvm_vcpu_wake_up(vcpu):
+    if kvm_vcpu_wake_up(vcpu):
         trace(host, Kick, vcpu.vcpu_id, "woken")
         return
     if host.has("kick_self_marks_exiting") and vcpu is host.current.running_vcpu:
@@ -31,8 +31,7 @@ def __kvm_vcpu_kick(vcpu: KvmVcpu) -> None:
         return
     if kvm_arch_vcpu_should_kick(vcpu) and vcpu.cpu != host.current.id:
         trace(host, Kick, vcpu.vcpu_id, "ipi")
-        if "no-ipi" not in vcpu.kvm.broken:
-            native_smp_send_reschedule(host, cpu_of(host, vcpu.cpu))
+        native_smp_send_reschedule(host, cpu_of(host, vcpu.cpu))
         return
     trace(host, Kick, vcpu.vcpu_id, "nothing")
 
@@ -106,7 +105,7 @@ def kvm_vcpu_block(vcpu: KvmVcpu) -> Run:
             break
         trace(vcpu.kvm.host, Block, vcpu.vcpu_id)
         vcpu.task.state = "blocked"
-        yield from schedule()
+        yield from schedule(vcpu)
     vcpu.task.interruptible = False
     vcpu.wait = None
 

@@ -12,6 +12,7 @@ from kvmmodel.kvm.types import KvmLapic, KvmVcpu, Run
 class KvmX86Ops:
     vcpu_run: Callable[[KvmVcpu], Run]
     vcpu_reset: Callable[[KvmVcpu, bool], None]
+    handle_exit_irqoff: Callable[[KvmVcpu], None]
     handle_exit: Callable[[KvmVcpu, int], int]
     deliver_interrupt: Callable[[KvmLapic, int, int, int], None]
     inject_irq: Callable[[KvmVcpu, bool], None]

@@ -5,7 +5,7 @@ The scheduler is the smallest that shows the paths: one run queue a CPU, a woken
 
 from __future__ import annotations
 
-from kvmmodel.events import HostIpi, HostIrq, WakeUp
+from kvmmodel.events import HostIpi, HostIrq, SchedIn, SchedOut, WakeUp
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import SCHEDULE as SCHEDULE_TOKEN
 from kvmmodel.kvm.types import Cpu, HostKernel, KvmVcpu, Run, Task, trace
@@ -139,14 +139,60 @@ def resched_curr(host: HostKernel, cpu: Cpu) -> None:
 
 
 @kernel(CORE)
-def schedule() -> Run:
-    """Give the CPU away until the machine picks this thread again."""
-    yield from __schedule()
+def schedule(vcpu: KvmVcpu) -> Run:
+    """The vCPU's thread gives its CPU away until the machine picks it again."""
+    yield from __schedule(vcpu)
 
 
 @kernel(CORE)
-def __schedule() -> Run:
+def __schedule(vcpu: KvmVcpu) -> Run:
+    kvm_sched_out(vcpu)
     yield SCHEDULE_TOKEN
+    finish_task_switch(vcpu)
+
+
+@kernel(CORE)
+def finish_task_switch(vcpu: KvmVcpu) -> None:
+    kvm_sched_in(vcpu)
+
+
+@kernel("virt/kvm/kvm_main.c")
+def kvm_sched_out(vcpu: KvmVcpu) -> None:
+    """The preempt notifier: a thread that did not block, was preempted."""
+    vcpu.preempted = vcpu.task.state == "running"
+    trace(vcpu.kvm.host, SchedOut, vcpu.task.name, vcpu.preempted)
+    kvm_arch_vcpu_put(vcpu)
+
+
+@kernel("virt/kvm/kvm_main.c")
+def kvm_sched_in(vcpu: KvmVcpu) -> None:
+    vcpu.preempted = vcpu.ready = False
+    kvm_arch_vcpu_load(vcpu)
+    trace(vcpu.kvm.host, SchedIn, vcpu.task.name)
+
+
+@kernel("virt/kvm/kvm_main.c")
+def vcpu_load(vcpu: KvmVcpu) -> None:
+    kvm_arch_vcpu_load(vcpu)
+
+
+@kernel("virt/kvm/kvm_main.c")
+def vcpu_put(vcpu: KvmVcpu) -> None:
+    kvm_arch_vcpu_put(vcpu)
+
+
+@kernel("arch/x86/kvm/x86.c")
+def kvm_arch_vcpu_load(vcpu: KvmVcpu) -> None:
+    """The vCPU is on this CPU from now on; its timer has to follow."""
+    cpu = vcpu.kvm.host.current
+    if vcpu.cpu != cpu.id:
+        vcpu.cpu = vcpu.apic.timer.hrtimer.cpu = cpu.id
+    cpu.running_vcpu = vcpu
+
+
+@kernel("arch/x86/kvm/x86.c")
+def kvm_arch_vcpu_put(vcpu: KvmVcpu) -> None:
+    vcpu.kvm.host.current.running_vcpu = None
 
 
 def cpu_of(host: HostKernel, ident: int) -> Cpu:

@@ -118,10 +118,8 @@ def _pick_next(machine: Machine, cpu: Cpu) -> None:
     task = cpu.queue.pop(0)
     machine.host.spend("context_switch")
     cpu.current, task.state = task, "running"
-    cpu.running_vcpu = task.vcpu
-    if task.vcpu is not None:
-        task.vcpu.cpu, task.vcpu.preempted, task.vcpu.ready = cpu.id, False, False
-    trace(machine.host, SchedIn, task.name)
+    if task.vcpu is None:
+        trace(machine.host, SchedIn, task.name)  # a vCPU's thread tells it itself, in kvm_sched_in
 
 
 def _switch_out(machine: Machine, cpu: Cpu) -> None:
@@ -129,13 +127,12 @@ def _switch_out(machine: Machine, cpu: Cpu) -> None:
     task = cpu.current
     assert task is not None
     preempted = task.state == "running"
-    trace(machine.host, SchedOut, task.name, preempted)
-    cpu.current = cpu.running_vcpu = None
+    if task.vcpu is None:
+        trace(machine.host, SchedOut, task.name, preempted)
+    cpu.current = None
     if preempted:
         task.state = "runnable"
         cpu.queue.append(task)
-        if task.vcpu is not None:
-            task.vcpu.preempted = True
     _pick_next(machine, cpu)
 
 
@@ -219,10 +216,11 @@ def run(machine: Machine, done: Callable[[], bool], limit: int) -> bool:
 
 def run_nested(machine: Machine, done: Callable[[], bool]) -> bool:
     """Other CPUs' turns in the middle of this one's, until ``done``: a race made on purpose."""
-    clock = machine.now
+    before = {cpu.id: cpu.now for cpu in machine.host.cpus}
     reached = run(machine, done, NEVER // 2)
     current = machine.host.current
-    current.now = max(current.now, clock)
+    ran = [cpu.now for cpu in machine.host.cpus if cpu.now != before[cpu.id]]
+    current.now = max(current.now, *ran)  # what follows here comes after what happened there
     return reached
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kvmmodel.machine.host import Host
 
 LIMIT_NS = 100_000_000
+BREAKABLE = {"no-request", "no-kick"}
 BOOT_INIT = ("wrmsr APIC_BASE {base:#x}", "wrmsr SVR 0x1ff", "wrmsr TPR 0x10", "sti")
 BOOT_XAPIC = ("mmio_write 0xfee000f0 0x1ff", "mmio_write 0xfee00080 0x10", "sti")
 
@@ -28,7 +29,7 @@ class Vm:
 
     ``pcpus``: the physical CPU of each vCPU's thread, by default one each; userspace's own thread gets one more.
     ``irqchip``: only "kernel" in this version. ``trace``: whether events are recorded; ``stacks``: with kernel stacks.
-    ``broken``: rules to remove on purpose ("no-wake-up", "no-ipi", "no-request"), to see what they are for.
+    ``broken``: rules of svm_complete_interrupt_delivery to remove, to see what they are for: "no-request", "no-kick".
     """
 
     def __init__(
@@ -46,6 +47,8 @@ class Vm:
     ) -> None:
         if irqchip != "kernel":
             raise ValueError(f"irqchip={irqchip!r}: this version models the full in-kernel irqchip, pass 'kernel'")
+        if unknown := set(broken) - BREAKABLE:
+            raise ValueError(f"cannot break {', '.join(sorted(unknown))}: expected {', '.join(sorted(BREAKABLE))}")
         pins = list(pcpus) if pcpus is not None else list(range(vcpus))
         if vcpus < 1 or len(pins) != vcpus:
             raise ValueError(f"{vcpus} vCPUs need {max(vcpus, 1)} entries in pcpus, got {len(pins)}")

@@ -2,8 +2,9 @@
 
     title = "..."                     what it shows
     page = "book/inject.html"         the page of the book that tells it
+    known = { source = "6.12" }       how it is known: recorded, source, mail, manual, inferred or recalled; and where
     after = "name"                    optional: go on from the end of another built-in scenario
-    break = ["no-wake-up"]            optional: rules to remove on purpose
+    break = ["no-kick"]               optional: rules to remove on purpose (no-request, no-kick)
 
     [vm]                              vcpus, x2apic, boot, pcpus: as Host.create_vm takes them
     [handlers]                        name = ["instruction", ...]; built in: none, eoi, pv_eoi
@@ -27,7 +28,7 @@ from kvmmodel.guest.program import BUILT_IN_BODIES, parse, vectors
 
 ACTIONS = {"signal_msi": 2, "burn": 2}
 KEYS: dict[str, dict[str, Any]] = {
-    "": {"title": str, "page": str, "after": str, "break": list, "vm": dict, "handlers": dict, "vcpu": dict,
+    "": {"title": str, "page": str, "known": dict, "after": str, "break": list, "vm": dict, "handlers": dict, "vcpu": dict,
          "userspace": list, "race": list},
     "vm": {"vcpus": int, "x2apic": bool, "boot": bool, "pcpus": list},
     "vcpu": {"program": list, "idt": dict},
@@ -69,6 +70,7 @@ class Scenario:
     name: str
     title: str
     page: str
+    known: dict[str, str]
     after: str | None
     broken: tuple[str, ...]
     vm: dict[str, Any]
@@ -157,6 +159,7 @@ def read(name: str, text: str) -> Scenario:
         name,
         data["title"],
         data.get("page", ""),
+        _known(reader, data.get("known", {})),
         data.get("after"),
         reader.lines("break", data.get("break", [])),
         vm,
@@ -166,6 +169,16 @@ def read(name: str, text: str) -> Scenario:
         tuple(_rule(reader, row, count) for row in data.get("userspace", [])),
         tuple(_race(reader, row, count) for row in data.get("race", [])),
     )
+
+
+HOW = ("recorded", "source", "mail", "manual", "inferred", "recalled")
+
+
+def _known(reader: _Reader, table: dict[str, Any]) -> dict[str, str]:
+    for how, what in table.items():
+        if how not in HOW or not isinstance(what, str):
+            raise reader.fail(f"known: expected {', '.join(HOW)} with a string, got {how} = {what!r}", how)
+    return dict(table)
 
 
 def _vcpus(

@@ -5,6 +5,7 @@ from kvmmodel.kvm.svm import inject, interrupts, run
 
 kvm_x86_ops.vcpu_run = run.svm_vcpu_run
 kvm_x86_ops.vcpu_reset = run.svm_vcpu_reset
+kvm_x86_ops.handle_exit_irqoff = run.svm_handle_exit_irqoff
 kvm_x86_ops.handle_exit = run.svm_handle_exit
 kvm_x86_ops.skip_emulated_instruction = run.svm_skip_emulated_instruction
 kvm_x86_ops.set_msr = run.svm_set_msr

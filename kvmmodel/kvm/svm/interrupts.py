@@ -27,7 +27,8 @@ def svm_complete_interrupt_delivery(vcpu: KvmVcpu, delivery_mode: int, trig_mode
     trace(vcpu.kvm.host, ReadMode, vcpu.vcpu_id, vcpu.mode, vcpu.apic.apicv_active)
     if "no-request" not in vcpu.kvm.broken:
         kvm_make_request(KVM_REQ_EVENT, vcpu)
-    kvm_vcpu_kick(vcpu)
+    if "no-kick" not in vcpu.kvm.broken:
+        kvm_vcpu_kick(vcpu)
 
 
 @kernel(FILE)

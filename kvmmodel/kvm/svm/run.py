@@ -23,7 +23,7 @@ KVM_EXIT_IO = 2
 def svm_vcpu_run(vcpu: KvmVcpu) -> Run:
     """Enter the guest and come back. Returns what the fast path made of the exit."""
     vmcb, host = vcpu.vmcb, vcpu.kvm.host
-    trace(host, KvmEntry, vcpu.vcpu_id, vmcb.event_inj, vcpu.immediate_exit)
+    trace(host, KvmEntry, vcpu.vcpu_id, vcpu.regs.rip, vmcb.event_inj, vcpu.immediate_exit)
     sync_lapic_to_cr8(vcpu)
     yield VMRUN
     sync_cr8_to_lapic(vcpu)
@@ -57,17 +57,8 @@ def sync_cr8_to_lapic(vcpu: KvmVcpu) -> None:
 def trace_kvm_exit(vcpu: KvmVcpu) -> None:
     """The kvm_exit tracepoint; where it stands depends on the release."""
     vmcb = vcpu.vmcb
-    reason = hw.EXIT_NAMES[vmcb.exit_code]
-    trace(
-        vcpu.kvm.host,
-        KvmExit,
-        vcpu.vcpu_id,
-        reason,
-        vmcb.exit_info_1,
-        vmcb.exit_info_2,
-        vmcb.exit_int_info,
-        vcpu.requests,
-    )
+    reason, infos = hw.EXIT_NAMES[vmcb.exit_code], (vmcb.exit_info_1, vmcb.exit_info_2, vmcb.exit_int_info)
+    trace(vcpu.kvm.host, KvmExit, vcpu.vcpu_id, reason, vcpu.regs.rip, *infos, vcpu.requests)
 
 
 @kernel(FILE)
@@ -81,6 +72,11 @@ def svm_exit_handlers_fastpath(vcpu: KvmVcpu) -> int:
     if vmcb.exit_code == hw.SVM_EXIT_HLT and host.has("hlt_fastpath"):
         return handle_fastpath_hlt(vcpu)
     return EXIT_FASTPATH_NONE
+
+
+@kernel(FILE)
+def svm_handle_exit_irqoff(vcpu: KvmVcpu) -> None:
+    """Nothing to do for a host interrupt: it stays pending in the processor until interrupts come on."""
 
 
 @kernel(FILE)

@@ -63,7 +63,7 @@ def kvm_inject_pending_timer_irqs(vcpu: KvmVcpu) -> None:
 @kernel("kernel/entry/kvm.c")
 def xfer_to_guest_mode_handle_work(vcpu: KvmVcpu) -> Run:
     """Another thread wants this CPU."""
-    yield from schedule()
+    yield from schedule(vcpu)
 
 
 @kernel(FILE)
@@ -117,6 +117,7 @@ def vcpu_enter_guest(vcpu: KvmVcpu) -> Run:
         if kvm_vcpu_exit_request(vcpu) or not host.has("reenter_guest_loop"):
             break
     set_mode(vcpu, OUTSIDE_GUEST_MODE)
+    ops.handle_exit_irqoff(vcpu)
     take_irqs(host)  # interrupts are on for a moment: the host's own interrupt, if that was the reason, is handled here
     if vcpu.pv_eoi_attention:
         kvm_lapic_sync_from_vapic(vcpu)

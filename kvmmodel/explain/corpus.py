@@ -1,0 +1,50 @@
+"""What the model emits: the kernel stacks of every built-in scenario, at the entry of every modelled function."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from kvmmodel.explain.match import Corpus
+from kvmmodel.facts import releases
+from kvmmodel.machine.host import Host
+from kvmmodel.scenarios.run import built_in, names, run
+from kvmmodel.trace.probe import probe
+from kvmmodel.trace.stacks import names as stack_names
+
+# One processor that saves the next RIP and one that does not: without it there is no fast path.
+PROCESSORS = ("zen4", "tcg")
+
+
+def corpus(kernels: Iterable[str], scenarios: Iterable[str] | None = None) -> Corpus:
+    """Run scenarios (by default all that are built in) on these kernels and keep the distinct stacks."""
+    chosen = names() if scenarios is None else list(scenarios)
+    return {kernel: emitted(kernel, chosen) for kernel in kernels}
+
+
+def corpus_for(kernel: str | None, progress: bool = False) -> Corpus:
+    """The corpus to compare a recording of ``kernel`` with: that release if it is modelled, else every series."""
+    try:
+        wanted: tuple[str, ...] = (releases.kernel(kernel).release,) if kernel is not None else releases.series()
+    except ValueError:
+        wanted = releases.series()
+    found = {}
+    for number, name in enumerate(wanted, 1):
+        if progress:
+            print(f"\rrunning the scenarios on kernel {name:8} {number}/{len(wanted)}", end="", file=sys.stderr, flush=True)
+        found |= corpus([name])
+    if progress:
+        print(f"\r{'':60}\r", end="", file=sys.stderr, flush=True)
+    return found
+
+
+def emitted(kernel: str, scenarios: Iterable[str]) -> frozenset[tuple[str, ...]]:
+    """The distinct stacks of some scenarios on one kernel, innermost first, under the release's names."""
+    found: set[tuple[str, ...]] = set()
+    for name in PROCESSORS:
+        host = Host(cpu=name, kernel=kernel, avic=False)
+        with probe() as seen:
+            for scenario in scenarios:
+                run(built_in(scenario), host, trace=False)
+        found |= {stack_names(stack, host.kernel) for stack in seen.stacks}
+    return frozenset(found)

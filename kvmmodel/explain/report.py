@@ -1,0 +1,143 @@
+"""Explain a text: find what is in it, compare it with the model's runs, tell its story, sum up."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kvmmodel.explain.match import KNOWN, MATCHED, UNKNOWN, Corpus, Index, Match, index, match
+from kvmmodel.explain.normalise import Part, normalise, part, plain
+from kvmmodel.explain.parse import find
+from kvmmodel.explain.source import ExplainError, kernel_of
+from kvmmodel.explain.story import Finding, Seen, Story, findings, tell
+from kvmmodel.explain.text import Call, Graph, Stack
+
+EXPECTED = (
+    "no call stack or function graph found; expected stacks as bpftrace, tracefs hist, ftrace, perf script, a folded "
+    "file or an oops print them, or function_graph lines"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedStack:
+    stack: Stack
+    number: int  # equal stacks share a number, counted from 1 in order of appearance
+    parts: tuple[Part, ...]
+    story: Story
+    match: Match
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        return tuple(part.name for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPath:
+    """What one kind of call in a graph tells: calls with the same story are one entry, with its longest path."""
+
+    root: str
+    count: int
+    parts: tuple[Part, ...]
+    story: Story
+    match: Match
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        return tuple(part.name for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedGraph:
+    graph: Graph
+    paths: tuple[GraphPath, ...]
+    verdicts: dict[str, int]  # distinct paths from a root to a leaf, by verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    kernel: str | None
+    kernels: tuple[str, ...]  # the releases compared with
+    stacks: tuple[ExplainedStack, ...]
+    graphs: tuple[ExplainedGraph, ...]
+    findings: tuple[Finding, ...]
+
+    def distinct(self) -> list[ExplainedStack]:
+        return list({one.number: one for one in reversed(self.stacks)}.values())[::-1]
+
+    def verdicts(self) -> dict[str, int]:
+        """How many distinct stacks have each verdict."""
+        counts = dict.fromkeys((MATCHED, KNOWN, UNKNOWN), 0)
+        for one in self.distinct():
+            counts[one.match.verdict] += 1
+        return counts
+
+
+def explain(text: str, corpus: Corpus, kernel: str | None = None) -> Report:
+    """Explain every stack and function graph in `text`. ExplainError if there is none."""
+    found = find(text)
+    if not found:
+        raise ExplainError("the input is empty" if not text.strip() else EXPECTED)
+    kernel = kernel or kernel_of(text)
+    where = index(corpus, kernel)
+    stacks: list[ExplainedStack] = []
+    numbers: dict[tuple[str, ...], int] = {}
+    stories: dict[tuple[str, ...], Story] = {}
+    for stack in found:
+        if isinstance(stack, Stack):
+            parts = normalise(stack.frames)
+            names = tuple(one.name for one in parts)
+            number = numbers.setdefault(names, len(numbers) + 1)
+            story = stories.setdefault(names, tell(names))
+            stacks.append(ExplainedStack(stack, number, parts, story, match(parts, where)))
+    graphs = [_graph(one, where) for one in found if isinstance(one, Graph)]
+    told = findings([*_seen_stacks(stacks), *_seen_graphs(graphs)], kernel)
+    return Report(kernel, tuple(where.stacks), tuple(stacks), tuple(graphs), tuple(told))
+
+
+def _seen_stacks(stacks: Sequence[ExplainedStack]) -> list[Seen]:
+    equal: dict[tuple[str, ...], list[ExplainedStack]] = {}
+    for one in stacks:
+        equal.setdefault(one.frames, []).append(one)
+    return [
+        Seen(frames, sum(one.stack.count for one in same), tuple(one.stack.line for one in same))
+        for frames, same in equal.items()
+    ]
+
+
+def _seen_graphs(graphs: Sequence[ExplainedGraph]) -> list[Seen]:
+    return [Seen(path.frames, path.count, (one.graph.line,)) for one in graphs for path in one.paths]
+
+
+def _leaves(call: Call, above: tuple[Part, ...] = ()) -> Iterator[tuple[Part, ...]]:
+    """Every path from a root to a leaf, innermost first: what a stack at the leaf would show."""
+    here = (part(plain(call.name), call.module), *above)
+    pending = [(call, here)]
+    while pending:
+        one, path = pending.pop()
+        if not one.children:
+            yield path
+        for child in reversed(one.children):
+            pending.append((child, (part(plain(child.name), child.module), *path)))
+
+
+def _weight(pair: tuple[Story, tuple[Part, ...]]) -> tuple[int, int, int]:
+    """Which path of a call says most: by its story, then by how much of KVM it shows, then the shortest."""
+    story, path = pair
+    return story.weight, sum(one.kvm for one in path), -len(path)
+
+
+def _graph(graph: Graph, where: Index) -> ExplainedGraph:
+    """Each root is explained by that of its paths which says most; roots with the same story are told once."""
+    paths: dict[tuple[str, Story], list[tuple[Part, ...]]] = {}
+    distinct: dict[tuple[Part, ...], None] = {}
+    for root in graph.roots:
+        leaves = list(dict.fromkeys(_leaves(root)))
+        distinct.update(dict.fromkeys(leaves))
+        story, leaf = max(((tell(tuple(one.name for one in leaf)), leaf) for leaf in leaves), key=_weight)
+        paths.setdefault((root.name, story), []).append(leaf)
+    told = tuple(
+        GraphPath(root, len(leaves), leaves[0], story, match(leaves[0], where))
+        for (root, story), leaves in paths.items()
+    )
+    verdicts = dict.fromkeys((MATCHED, KNOWN, UNKNOWN), 0)
+    for leaf in distinct:
+        verdicts[match(leaf, where).verdict] += 1
+    return ExplainedGraph(graph, told, verdicts)

@@ -1,0 +1,1 @@
+"""Renderings of a run: ftrace lines, stacks, function graphs, and the steps of the diagrams."""

@@ -1,0 +1,115 @@
+"""Who plays in a story, in which lanes, and what each of them is doing at any moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kvmmodel import events as ev
+from kvmmodel.machine.record import Record, VcpuState
+from kvmmodel.trace.story import ApicState, Column, Group
+
+TARGET_COLUMNS = (("t.kvm", "kvm", "KVM"), ("t.hw", "hw", "hardware"), ("t.guest", "guest", "guest"))
+
+
+@dataclass(slots=True)
+class Cast:
+    """``source``: ipi, timer or msi. ``sender``: the sending vCPU, if one sends. ``place``: where each vCPU is now."""
+
+    source: str
+    vector: int
+    target: int
+    target_cpu: int
+    sender: int | None = None
+    sender_cpu: int | None = None
+    place: dict[int, str] = field(default_factory=dict)
+    waker: bool = False  # the scheduler is about to run the target
+    other: bool = False  # another thread has the target's CPU
+    caller: bool = False  # userspace's thread is in the kernel
+
+    def prefix(self, vcpu: int) -> str:
+        return "s" if vcpu == self.sender else "t"
+
+    def shown(self, vcpu: int | None) -> bool:
+        return vcpu is not None and vcpu in (self.sender, self.target)
+
+
+def groups(cast: Cast) -> tuple[Group, ...]:
+    """Lanes, left to right: where the interrupt comes from, the host's scheduler, the target."""
+    host = Group("host", (Column("sched", "sched", "scheduler"),))
+    target = Group(f"vCPU {cast.target} · CPU {cast.target_cpu}", tuple(Column(*c) for c in TARGET_COLUMNS))
+    if cast.source == "ipi" and cast.sender != cast.target:
+        columns = tuple(Column("s" + name[1:], lane, label) for name, lane, label in reversed(TARGET_COLUMNS))
+        return Group(f"vCPU {cast.sender} · CPU {cast.sender_cpu}", columns), host, target
+    if cast.source == "msi":
+        columns = (Column("dev", "dev", "device"), Column("u.kvm", "kvm", "KVM"))
+        return Group(f"VMM thread · CPU {cast.sender_cpu}", columns), host, target
+    if cast.source == "timer":
+        return Group(f"CPU {cast.target_cpu}", (Column("dev", "dev", "host timer"),)), host, target
+    return host, target
+
+
+def lane(cast: Cast, record: Record) -> str | None:
+    """The column in which kernel code of a record runs, None for somebody who is not shown."""
+    if cast.shown(record.vcpu):
+        assert record.vcpu is not None
+        return cast.prefix(record.vcpu) + ".kvm"
+    if record.task == "vmm":
+        return "u.kvm" if cast.source == "msi" else None
+    return "t.kvm" if record.cpu == cast.target_cpu else None
+
+
+def begin(cast: Cast, states: tuple[VcpuState, ...]) -> None:
+    """Where everybody is before the first step."""
+    for state in states:
+        running = "guest" if state.in_guest else "kvm"
+        cast.place[state.vcpu] = running if state.thread == "running" else state.thread
+    cast.other = cast.place.get(cast.target) == "runnable"
+
+
+def follow(cast: Cast, record: Record) -> None:
+    """Keep track of who runs where."""
+    event = record.event
+    match event:
+        case ev.VmExit():
+            cast.place[event.vcpu_id] = "kvm"
+        case ev.VmRun():
+            cast.place[event.vcpu_id] = "guest"
+        case ev.Block():
+            cast.place[event.vcpu_id] = "blocked"
+        case ev.SchedOut(preempted=True) if record.vcpu is not None:
+            cast.place[record.vcpu] = "runnable"
+            cast.other = record.vcpu == cast.target
+        case ev.SchedIn() if record.vcpu is not None:
+            cast.place[record.vcpu] = "kvm"
+            if record.vcpu == cast.target:
+                cast.waker = cast.other = False
+        case ev.WakeUp() if event.vcpu_id == cast.target:
+            cast.waker = True
+    cast.caller = record.task == "vmm"
+
+
+def bars(cast: Cast) -> tuple[tuple[str, str], ...]:
+    """The column that each CPU runs in. A thread that sleeps, or waits for its CPU, is "blocked" in KVM."""
+    found = []
+    for vcpu in dict.fromkeys((cast.sender, cast.target)):
+        place = cast.place.get(vcpu) if vcpu is not None else None
+        if vcpu is None or place is None:
+            continue
+        prefix = cast.prefix(vcpu) if cast.sender != cast.target else "t"
+        running = place in ("guest", "kvm")
+        found.append((f"{prefix}.{place if running else 'kvm'}", "runs" if running else "blocked"))
+    if cast.waker or cast.other:
+        found.append(("sched", "runs"))
+    if cast.caller and cast.source == "msi":
+        found.append(("u.kvm", "runs"))
+    return tuple(found)
+
+
+def states(cast: Cast, record: Record) -> tuple[ApicState, ...]:
+    """The APICs shown: the sender's, if another vCPU sends, and the target's."""
+    wanted = [v for v in dict.fromkeys((cast.sender, cast.target)) if v is not None]
+    return tuple(_state(s) for v in wanted for s in record.states if s.vcpu == v)
+
+
+def _state(s: VcpuState) -> ApicState:
+    return ApicState(s.vcpu, s.cpu, s.irr, s.isr, s.tmr, s.tpr, s.ppr, s.mode, s.requests, s.thread)

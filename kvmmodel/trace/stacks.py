@@ -1,0 +1,41 @@
+"""Kernel stacks of a run under the release's names, and counted as bpftrace prints them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from kvmmodel.facts.functions import FUNCTIONS
+from kvmmodel.facts.releases import Kernel, version
+from kvmmodel.kvm.names import KernelFunction, name_in
+from kvmmodel.machine.record import Record
+from kvmmodel.trace.story import StackFrame
+
+
+def names(stack: Iterable[KernelFunction], kernel: Kernel) -> tuple[str, ...]:
+    """Function names innermost first, without those that this release does not have."""
+    return tuple(name for function in stack if (name := name_in(function, kernel)) is not None)
+
+
+def frames(stack: Iterable[KernelFunction], kernel: Kernel) -> tuple[StackFrame, ...]:
+    """The same with modules, and marked where no recording of the nearest build shows the frame."""
+    return tuple(
+        StackFrame(name, function.module, _folded(name, kernel))
+        for function in stack
+        if (name := name_in(function, kernel)) is not None
+    )
+
+
+def _folded(name: str, kernel: Kernel) -> bool:
+    """The nearest recorded build, this or the next older one if there is, has stacks without the function."""
+    known = FUNCTIONS.get(name)
+    builds = sorted({build for f in FUNCTIONS.values() for build in f.seen}, key=version)
+    fitting = [b for b in builds if version(b) <= kernel.point] or builds[:1]
+    return known is None or not fitting or fitting[-1] not in known.seen
+
+
+def histogram(records: Iterable[Record], kernel: Kernel) -> str:
+    """Distinct stacks with their counts, rarest first, in the form of bpftrace's maps."""
+    counts = Counter(names(record.stack, kernel) for record in records if record.stack)
+    blocks = sorted(counts.items(), key=lambda item: (item[1], item[0]))
+    return "".join("@[\n" + "".join(f"    {frame}\n" for frame in stack) + f"]: {count}\n" for stack, count in blocks)

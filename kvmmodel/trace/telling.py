@@ -1,0 +1,267 @@
+"""What each kind of event becomes in a story: glyph, label, second line and one sentence, cause before effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kvmmodel import events as ev
+from kvmmodel.machine.record import Record
+from kvmmodel.trace.cast import Cast, lane
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One step, as far as words go. ``at`` and ``to`` are columns; ``who`` says who acts."""
+
+    kind: str
+    at: str
+    to: str | None
+    label: str
+    detail: str
+    who: str
+    sentence: str
+
+
+Teller = Callable[[Cast, Record, Any], Told | None]
+REASONS = {"msr": "MSR", "hlt": "HLT", "interrupt": "INTR", "npf": "NPF", "io": "IOIO", "vintr": "VINTR"}
+
+
+def _guest(cast: Cast, vcpu: int) -> str:
+    return ("t" if cast.sender == cast.target else cast.prefix(vcpu)) + ".guest"
+
+
+def _kvm(cast: Cast, record: Record) -> str | None:
+    place = lane(cast, record)
+    return "t.kvm" if place == "s.kvm" and cast.sender == cast.target else place
+
+
+def _in_kvm(cast: Cast, record: Record, kind: str, label: str, detail: str, sentence: str) -> Told | None:
+    at = _kvm(cast, record)
+    return None if at is None else Told(kind, at, None, label, detail, f"KVM on CPU {record.cpu}", sentence)
+
+
+def _instruction(cast: Cast, record: Record, e: Any) -> Told | None:
+    if not e.text.startswith(("WRMSR", "HLT", "MOV [")):
+        return None
+    hlt = e.text == "HLT"
+    what = f"the guest executes `{e.text.split(' = ')[0]}`" if not hlt else "the guest has nothing to do and executes `HLT`"
+    at = _guest(cast, e.vcpu_id)
+    who = f"Guest on CPU {record.cpu}"
+    return Told("halt" if hlt else "write", at, None, f"`{e.text}`", f"vCPU {e.vcpu_id}", who, f"vCPU {e.vcpu_id}: {what}.")
+
+
+def _vmexit(cast: Cast, record: Record, e: Any) -> Told:
+    why = {
+        "interrupt": "A host interrupt arrived at this CPU, so the processor leaves the guest.",
+        "hlt": "`HLT` is intercepted: the processor leaves the guest.",
+        "npf": "The APIC page is not mapped: the access leaves the guest.",
+        "vintr": "The guest can take interrupts now: the IRQ window that KVM asked for is open.",
+    }.get(e.reason, "The access is intercepted: the processor leaves the guest.")
+    guest = _guest(cast, e.vcpu_id)
+    name = REASONS.get(e.reason, e.reason)
+    label, detail = f"`#VMEXIT` {name}", f"exit code `{e.code:#x}`"
+    return Told("exit", guest, guest.replace("guest", "kvm"), label, detail, f"Processor, CPU {record.cpu}", why)
+
+
+def _vmrun(cast: Cast, record: Record, e: Any) -> Told:
+    guest = _guest(cast, e.vcpu_id)
+    vector = e.event_inj & 0xFF
+    label = f"`VMRUN` injects `{vector:#x}`" if e.event_inj else "`VMRUN`"
+    why = (
+        f"`VMRUN` enters the guest, and the processor delivers vector `{vector:#x}` before its first instruction."
+        if e.event_inj
+        else f"`VMRUN`: vCPU {e.vcpu_id} is back in the guest, nothing to inject."
+    )
+    detail = f"vCPU {e.vcpu_id} enters"
+    return Told("entry", guest.replace("guest", "kvm"), guest, label, detail, f"Processor, CPU {record.cpu}", why)
+
+
+def _ipi(cast: Cast, record: Record, e: Any) -> Told | None:
+    if all(f.name != "kvm_apic_send_ipi" for f in record.stack):
+        return None  # the fast path of 6.18 reports it after the delivery
+    why = "KVM decodes the ICR: vector, delivery mode, destination."
+    return _in_kvm(cast, record, "read", "KVM decodes the ICR", f"to APIC ID {e.dest_id}", why)
+
+
+def _msi(cast: Cast, record: Record, e: Any) -> Told | None:
+    if cast.source != "msi":
+        return None
+    why = "A device raised its interrupt: userspace hands KVM the message by `KVM_SIGNAL_MSI`."
+    to = _kvm(cast, record)
+    if to is None:
+        return None
+    return Told("msi", "dev", to, "`KVM_SIGNAL_MSI`", f"vec `{e.data & 255:#x}`", f"VMM thread on CPU {record.cpu}", why)
+
+
+def _set_irr(cast: Cast, record: Record, e: Any) -> Told | None:
+    why = f"KVM sets bit `{e.vector:#x}` in the IRR of vCPU {e.vcpu_id}: the interrupt is requested, not yet delivered."
+    return _in_kvm(cast, record, "set_irr", f"set IRR `{e.vector:#x}`", f"in the page of vCPU {e.vcpu_id}", why)
+
+
+def _barrier(cast: Cast, record: Record, e: Any) -> Told | None:
+    if e.name != "smp_mb__after_atomic":
+        return None
+    why = "A full barrier: the IRR is visible before the sender looks where the target is."
+    return _in_kvm(cast, record, "barrier", f"`{e.name}`", "IRR before mode", why)
+
+
+def _read_mode(cast: Cast, record: Record, e: Any) -> Told | None:
+    inside = e.mode == "IN_GUEST_MODE"
+    label = f"mode {'in guest' if inside else 'outside'}, `apicv_active` {int(e.apicv_active)}"
+    why = f"AVIC is not active, so it is KVM that must inject. `vcpu->mode` of vCPU {e.vcpu_id} is {_mode(e.mode)}."
+    return _in_kvm(cast, record, "read", label, f"of vCPU {e.vcpu_id}", why)
+
+
+def _mode(mode: str) -> str:
+    return {"IN_GUEST_MODE": "in guest", "OUTSIDE_GUEST_MODE": "outside guest"}.get(mode, "exiting guest")
+
+
+def _request(cast: Cast, record: Record, e: Any) -> Told | None:
+    if e.request not in ("EVENT", "UNBLOCK"):
+        return None
+    why = {
+        "EVENT": f"KVM asks vCPU {e.vcpu_id} for an event pass before its next entry.",
+        "UNBLOCK": f"KVM tells vCPU {e.vcpu_id} not to sleep: its own thread has to deliver the timer's interrupt.",
+    }[e.request]
+    return _in_kvm(cast, record, "request", f"request `{e.request}`", f"of vCPU {e.vcpu_id}", why)
+
+
+def _kick(cast: Cast, record: Record, e: Any) -> Told | None:
+    why = {
+        "itself": "The target is the vCPU of this very thread: no IPI, it will look at its requests before it enters.",
+        "nothing": "Its thread does not sleep and it is outside the guest: nothing to wake, no IPI to send.",
+    }.get(e.outcome)
+    if why is None:
+        return None
+    return _in_kvm(cast, record, "no", "`kvm_vcpu_kick`: nothing to do", "no wake-up, no IPI", why)
+
+
+def _wake(cast: Cast, record: Record, e: Any) -> Told | None:
+    at = _kvm(cast, record)
+    if e.vcpu_id != cast.target or at is None:
+        return None
+    why = f"vCPU {e.vcpu_id}'s thread is asleep, so `kvm_vcpu_kick` wakes it, and KVM sends no IPI of its own."
+    label = "`kvm_vcpu_kick` wakes the thread"
+    return Told("wake", at, "sched", label, "by `try_to_wake_up`", f"KVM on CPU {record.cpu}", why)
+
+
+def _host_ipi(cast: Cast, record: Record, e: Any) -> Told | None:
+    if e.target_cpu != cast.target_cpu:
+        return None
+    who = f"CPU {record.cpu}"
+    if e.name == "call_function_single":
+        why = f"CPU {e.target_cpu} is idle: the scheduler queues the thread there and sends a host IPI."
+        return Told("kick", "sched", "t.kvm", f"host IPI to idle CPU {e.target_cpu}", "from the scheduler", f"Scheduler on {who}", why)
+    at = _kvm(cast, record)
+    if at is None:
+        return None
+    why = f"vCPU {cast.target} is in the guest: `kvm_vcpu_kick` sends CPU {e.target_cpu} a host IPI to get it out."
+    return Told("kick", at, "t.guest", f"host IPI to CPU {e.target_cpu}", "reschedule", f"KVM on {who}", why)
+
+
+def _host_irq(cast: Cast, record: Record, e: Any) -> Told | None:
+    if e.name != "timer" or cast.source != "timer" or record.cpu != cast.target_cpu:
+        return None
+    why = f"The host timer that stands for the guest's fires on CPU {record.cpu}: KVM's callback runs."
+    return Told("timer", "dev", "t.kvm", "hrtimer fires", "`apic_timer_fn`", f"Host timer, CPU {record.cpu}", why)
+
+
+def _sched_in(cast: Cast, record: Record, e: Any) -> Told | None:
+    if record.vcpu != cast.target:
+        return None
+    why = f"CPU {record.cpu} switches to vCPU {cast.target}'s thread, which goes on where it stopped."
+    return Told("resume", "sched", "t.kvm", "the thread runs", f"on CPU {record.cpu}", f"Scheduler on CPU {record.cpu}", why)
+
+
+def _sched_out(cast: Cast, record: Record, e: Any) -> Told | None:
+    if record.vcpu != cast.target or not e.preempted:
+        return None
+    why = f"Another thread takes CPU {record.cpu}: vCPU {cast.target} is runnable, but does not run."
+    return Told("preempt", "t.kvm", "sched", "thread preempted", "stays runnable", f"Scheduler on CPU {record.cpu}", why)
+
+
+def _block(cast: Cast, record: Record, e: Any) -> Told | None:
+    why = f"Nothing waits for vCPU {e.vcpu_id}: its thread goes to sleep in `kvm_vcpu_block`."
+    return _in_kvm(cast, record, "halt", "`kvm_vcpu_block` sleeps", f"vCPU {e.vcpu_id}", why)
+
+
+def _check_request(cast: Cast, record: Record, e: Any) -> Told | None:
+    if e.request != "EVENT":
+        return None
+    why = f"vCPU {e.vcpu_id} finds `KVM_REQ_EVENT` on its way into the guest, and looks at its APIC."
+    return _in_kvm(cast, record, "read", "finds `KVM_REQ_EVENT`", "event pass", why)
+
+
+def _inject(cast: Cast, record: Record, e: Any) -> Told | None:
+    why = f"Vector `{e.vector:#x}` moves from IRR to ISR and is written to `EVENTINJ`: that is the injection."
+    return _in_kvm(cast, record, "inject", f"`EVENTINJ` `{e.vector:#x}`: IRR to ISR", "in the VMCB", why)
+
+
+def _set_mode(cast: Cast, record: Record, e: Any) -> Told | None:
+    waits = any(s.vcpu == cast.target and (s.irr | s.isr) >> cast.vector & 1 for s in record.states)
+    if e.mode != "IN_GUEST_MODE" or e.vcpu_id != cast.target or not waits:
+        return None  # only the entry that brings the interrupt in
+    why = "`vcpu->mode` says in guest, then a barrier, then a last look at requests: who sends now, sends an IPI."
+    return _in_kvm(cast, record, "barrier", "mode := in guest", "then check requests", why)
+
+
+def _handler(cast: Cast, record: Record, e: Any) -> Told:
+    why = f"The handler of vector `{e.vector:#x}` runs on vCPU {e.vcpu_id}: the interrupt has arrived."
+    at = _guest(cast, e.vcpu_id)
+    return Told("handler", at, None, f"handler of `{e.vector:#x}` runs", f"vCPU {e.vcpu_id}", f"Guest on CPU {record.cpu}", why)
+
+
+def _clear_isr(cast: Cast, record: Record, e: Any) -> Told | None:
+    why = f"`apic_set_eoi` clears ISR `{e.vector:#x}`: lower vectors may come again."
+    return _in_kvm(cast, record, "eoi", f"`apic_set_eoi` clears ISR `{e.vector:#x}`", f"of vCPU {e.vcpu_id}", why)
+
+
+def _pv_eoi(cast: Cast, record: Record, e: Any) -> Told:
+    why = "The guest finds its PV EOI bit set and clears it: that was the EOI, without an exit."
+    return Told("eoi", _guest(cast, e.vcpu_id), None, "PV EOI bit cleared", "no exit", f"Guest on CPU {record.cpu}", why)
+
+
+def _pv_eoi_arm(cast: Cast, record: Record, e: Any) -> Told | None:
+    why = "Nothing else waits, so KVM sets the PV EOI bit: the guest may signal its EOI without an exit."
+    return _in_kvm(cast, record, "table", "arm PV EOI", "a bit in guest memory", why)
+
+
+def _timer_armed(cast: Cast, record: Record, e: Any) -> Told | None:
+    why = "KVM arms an hrtimer of the host for the guest's deadline."
+    return _in_kvm(cast, record, "timer", "hrtimer armed", "for the guest's deadline", why)
+
+
+def _timer_pending(cast: Cast, record: Record, e: Any) -> Told | None:
+    why = f"The expired timer is only noted as pending: vCPU {e.vcpu_id}'s own thread will deliver it."
+    return _in_kvm(cast, record, "timer", "timer pending", "not delivered yet", why)
+
+
+TELLERS: dict[type[ev.Event], Teller] = {
+    ev.Instruction: _instruction,
+    ev.VmExit: _vmexit,
+    ev.VmRun: _vmrun,
+    ev.KvmApicIpi: _ipi,
+    ev.KvmMsiSetIrq: _msi,
+    ev.SetIrr: _set_irr,
+    ev.Barrier: _barrier,
+    ev.ReadMode: _read_mode,
+    ev.MakeRequest: _request,
+    ev.Kick: _kick,
+    ev.WakeUp: _wake,
+    ev.HostIpi: _host_ipi,
+    ev.HostIrq: _host_irq,
+    ev.SchedIn: _sched_in,
+    ev.SchedOut: _sched_out,
+    ev.Block: _block,
+    ev.CheckRequest: _check_request,
+    ev.KvmInjVirq: _inject,
+    ev.SetMode: _set_mode,
+    ev.HandlerEnter: _handler,
+    ev.ClearIsr: _clear_isr,
+    ev.PvEoiByGuest: _pv_eoi,
+    ev.PvEoiArm: _pv_eoi_arm,
+    ev.TimerArmed: _timer_armed,
+    ev.TimerPending: _timer_pending,
+}

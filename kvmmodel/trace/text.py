@@ -1,0 +1,157 @@
+"""An event in words: KVM's tracepoints in the kernel's own formats, the rest in a few words.
+
+Formats by release: arch/x86/kvm/trace.h, and the recorded lines of 6.12.95 and 7.3.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kvmmodel import events as ev
+from kvmmodel.events import Event
+from kvmmodel.facts.releases import Kernel
+from kvmmodel.silicon import apic as hw
+
+SHORTHANDS = ("dst", "self", "all", "all-but-self")
+EXCEPTIONS = {13: "#GP", 14: "#PF", 6: "#UD", 8: "#DF"}
+
+
+def tracepoint(event: Event, kernel: Kernel) -> str | None:
+    """What the kernel's TP_printk makes of a tracepoint; None if the event is not one."""
+    form = _TRACEPOINTS.get(type(event))
+    return None if form is None else form(event, kernel)
+
+
+def text(event: Event, kernel: Kernel) -> str:
+    """Any event in one line, without its name for tracepoints."""
+    return tracepoint(event, kernel) or _WORDS[type(event)](event)
+
+
+def _mode(delivery_mode: int) -> str:
+    return hw.DELIVERY_MODE_NAMES[delivery_mode >> 8 & 7]
+
+
+def _trig(level: object) -> str:
+    return "level" if level else "edge"
+
+
+def _ipi(e: Any, kernel: Kernel) -> str:
+    icr = e.icr_low
+    parts = (
+        _mode(icr),
+        "logical" if icr & hw.APIC_DEST_LOGICAL else "physical",
+        "assert" if icr & hw.APIC_INT_ASSERT else "de-assert",
+        _trig(icr & hw.APIC_INT_LEVELTRIG),
+        SHORTHANDS[icr >> 18 & 3],
+    )
+    return f"dst {e.dest_id:x} vec {icr & 0xFF} ({'|'.join(parts)})"
+
+
+def _entry(e: Any, kernel: Kernel) -> str:
+    tail = " [immediate exit]" if e.immediate_exit and kernel.has("entry_tells_immediate_exit") else ""
+    more = f" intr_info 0x{e.intr_info:08x} error_code 0x00000000" if kernel.has("entry_tells_intr_info") else ""
+    return f"vcpu {e.vcpu_id}, rip 0x{e.rip:x}{more}{tail}"
+
+
+def _exit(e: Any, kernel: Kernel) -> str:
+    more = f" requests 0x{e.requests:016x}" if kernel.has("exit_tells_requests") else ""
+    return (
+        f"vcpu {e.vcpu_id} reason {e.reason} rip 0x{e.rip:x} info1 0x{e.info1:016x} info2 0x{e.info2:016x} "
+        f"intr_info 0x{e.intr_info:08x} error_code 0x00000000{more}"
+    )
+
+
+def _virq(e: Any, kernel: Kernel) -> str:
+    if not kernel.has("virq_in_hex"):
+        return f"irq {e.vector}"
+    return f"{'Soft/INTn' if e.soft else 'IRQ'} 0x{e.vector:x}{' [reinjected]' if e.reinjected else ''}"
+
+
+def _exception(e: Any, kernel: Kernel) -> str:
+    name = EXCEPTIONS.get(e.exception, f"#{e.exception}")
+    code = "" if e.error_code is None else f" (0x{e.error_code:x})"
+    if not kernel.has("virq_in_hex"):
+        return f"{name} (0x{e.error_code or 0:x})"
+    return f"{name}{code}{' [reinjected]' if e.reinjected else ''}"
+
+
+def _msr(e: Any, kernel: Kernel) -> str:
+    return f"msr_{'write' if e.write else 'read'} {e.ecx:x} = 0x{e.data:x}{' (#GP)' if e.exception else ''}"
+
+
+def _apic(e: Any, kernel: Kernel) -> str:
+    value = e.val if kernel.has("icr_one_register") else e.val & 0xFFFFFFFF
+    return f"apic_{'write' if e.write else 'read'} {hw.REGISTER_NAMES.get(e.reg, hex(e.reg))} = 0x{value:x}"
+
+
+def _msi(e: Any, kernel: Kernel) -> str:
+    hint = "|rh" if e.address >> 3 & 1 else ""
+    dest = e.address >> 12 & 0xFF | e.address >> 32 & 0xFFFFFF00
+    mode = "logical" if e.address >> 2 & 1 else "physical"
+    return f"dst {dest:x} vec {e.data & 0xFF} ({_mode(e.data)}|{mode}|{_trig(e.data >> 15 & 1)}{hint})"
+
+
+def _inhibit(e: Any, kernel: Kernel) -> str:
+    return f"{'set' if e.set else 'cleared'} reason={e.reason}, inhibits=0x{e.inhibits:x} {e.name}"
+
+
+_TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
+    ev.KvmEntry: _entry,
+    ev.KvmExit: _exit,
+    ev.KvmApicIpi: _ipi,
+    ev.KvmApicAcceptIrq: lambda e, k: (
+        f"apicid {e.apicid:x} vec {e.vector} ({_mode(e.delivery_mode)}|{_trig(e.trig_mode)})"
+    ),
+    ev.KvmEoi: lambda e, k: f"apicid {e.apicid:x} vector {e.vector}",
+    ev.KvmPvEoi: lambda e, k: f"apicid {e.apicid:x} vector {e.vector}",
+    ev.KvmInjVirq: _virq,
+    ev.KvmInjException: _exception,
+    ev.KvmMsr: _msr,
+    ev.KvmApic: _apic,
+    ev.KvmMsiSetIrq: _msi,
+    ev.KvmVcpuWakeup: lambda e, k: (
+        f"{'wait' if e.waited else 'poll'} time {e.ns} ns, polling {'valid' if e.valid else 'invalid'}"
+    ),
+    ev.KvmHaltPollNs: lambda e, k: (
+        f"vcpu {e.vcpu_id}: halt_poll_ns {e.new} ({'grow' if e.grow else 'shrink'} {e.old})"
+    ),
+    ev.KvmPio: lambda e, k: f"pio_write at 0x{e.port:x} size 4 count 1 val 0x{e.val:x} ",
+    ev.KvmUserspaceExit: lambda e, k: f"reason {e.reason} ({e.number})",
+    ev.KvmApicvInhibitChanged: _inhibit,
+}
+
+_WORDS: dict[type[Event], Callable[[Any], str]] = {
+    ev.SetIrr: lambda e: f"set IRR 0x{e.vector:x} of vCPU {e.vcpu_id}",
+    ev.Ack: lambda e: f"IRR 0x{e.vector:x} to ISR on vCPU {e.vcpu_id}",
+    ev.ClearIsr: lambda e: f"clear ISR 0x{e.vector:x} of vCPU {e.vcpu_id}",
+    ev.UpdatePpr: lambda e: f"PPR of vCPU {e.vcpu_id}: 0x{e.old:x} to 0x{e.new:x}",
+    ev.Barrier: lambda e: e.name,
+    ev.ReadMode: lambda e: f"vCPU {e.vcpu_id}: mode {e.mode}, apicv_active {int(e.apicv_active)}",
+    ev.SetMode: lambda e: f"vCPU {e.vcpu_id}: mode {e.old} to {e.mode}",
+    ev.MakeRequest: lambda e: f"request KVM_REQ_{e.request} of vCPU {e.vcpu_id}",
+    ev.CheckRequest: lambda e: f"vCPU {e.vcpu_id} takes KVM_REQ_{e.request}",
+    ev.Kick: lambda e: f"kick of vCPU {e.vcpu_id}: {e.outcome}",
+    ev.CheckBlock: lambda e: f"vCPU {e.vcpu_id} {'has a reason to run' if e.wakes else 'may sleep'}",
+    ev.TimerArmed: lambda e: f"timer of vCPU {e.vcpu_id} armed",
+    ev.TimerPending: lambda e: f"timer of vCPU {e.vcpu_id} is pending",
+    ev.Cr8Intercept: lambda e: f"CR8 intercept of vCPU {e.vcpu_id} {'on' if e.on else 'off'}",
+    ev.TprSync: lambda e: f"{'V_TPR' if e.to == 'V_TPR' else 'APIC TPR'} of vCPU {e.vcpu_id} := {e.tpr:#x}",
+    ev.PvEoiArm: lambda e: f"PV EOI armed for 0x{e.vector:x} on vCPU {e.vcpu_id}",
+    ev.PvEoiDisarm: lambda e: f"PV EOI of vCPU {e.vcpu_id} taken back",
+    ev.IrqWindow: lambda e: f"IRQ window of vCPU {e.vcpu_id} {'requested' if e.open else 'closed'}",
+    ev.VcpuReset: lambda e: f"vCPU {e.vcpu_id} reset{' by INIT' if e.init else ''}",
+    ev.Block: lambda e: f"vCPU {e.vcpu_id} sleeps",
+    ev.WakeUp: lambda e: f"wake {e.task} on CPU {e.cpu}",
+    ev.HostIpi: lambda e: f"host IPI {e.name} to CPU {e.target_cpu}",
+    ev.HostIrq: lambda e: f"host interrupt: {e.name}",
+    ev.SchedOut: lambda e: f"{e.task} leaves the CPU{', preempted' if e.preempted else ''}",
+    ev.SchedIn: lambda e: f"{e.task} gets the CPU",
+    ev.VmExit: lambda e: f"#VMEXIT {e.reason} of vCPU {e.vcpu_id}",
+    ev.VmRun: lambda e: f"VMRUN vCPU {e.vcpu_id}" + (f", EVENTINJ 0x{e.event_inj:x}" if e.event_inj else ""),
+    ev.Instruction: lambda e: e.text,
+    ev.HandlerEnter: lambda e: f"handler of 0x{e.vector:x} runs",
+    ev.HandlerLeave: lambda e: f"handler of 0x{e.vector:x} returns",
+    ev.PvEoiByGuest: lambda e: "PV EOI: bit was set, cleared it",
+    ev.Fault: lambda e: f"exception {e.vector}",
+}

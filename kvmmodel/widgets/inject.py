@@ -1,0 +1,45 @@
+"""The explorer of the page "How is an interrupt injected at all?": a source, a target's state, and every step."""
+
+from __future__ import annotations
+
+from kvmmodel.machine.host import Host
+from kvmmodel.scenarios.run import built_in, run
+from kvmmodel.trace.steps import story
+from kvmmodel.trace.story import Badge, Story
+from kvmmodel.widgets.stepper import Choice, Stepper, stepper
+
+SOURCES = (("IPI", "ipi"), ("timer", "timer"), ("MSI", "msi"))
+TARGETS = (("in guest", "in-guest"), ("halted", "halted"), ("in host", "in-host"), ("preempted", "preempted"))
+VECTORS = {"ipi": 0x43, "timer": 0xE1, "msi": 0x63}
+TELL_NOBODY = ("no-request", "no-kick")
+
+
+def inject_story(source: str, target: str, kernel: str = "6.12", broken: bool = False) -> Story:
+    """One run: ``source`` ipi, timer or msi; ``target`` in-guest, halted, in-host or preempted."""
+    scenario = built_in(f"{source}-{target}")
+    host = Host(kernel=kernel, avic=False)
+    vm = run(scenario, host, broken=TELL_NOBODY if broken else ())
+    return story(
+        vm.trace.records,
+        host.kernel,
+        source,
+        VECTORS[source],
+        len(vm.vcpus) - 1,
+        title=scenario.title,
+        setup=f"Kernel {host.kernel.release}, {host.processor.title}, `avic=0`, x2APIC guest",
+        badges=tuple(Badge(how, _WORDS[how].format(what)) for how, what in scenario.known.items()),
+        broken="IRR is set, and nobody is told" if broken else None,
+    )
+
+
+_WORDS = {"source": "read in source · {}", "recorded": "recorded · {}", "inferred": "inferred · {}"}
+
+
+def inject_explorer(kernel: str = "6.12") -> Stepper:
+    """The widget."""
+
+    def build(source: str, target: str, broken: bool) -> Story:
+        return inject_story(source, target, kernel, broken)
+
+    choices = (Choice("source", "Source", SOURCES), Choice("target", "Target", TARGETS, "halted"))
+    return stepper(build, choices, break_it="set IRR, tell nobody")

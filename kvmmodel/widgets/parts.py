@@ -1,0 +1,86 @@
+"""The ipywidgets that a stepper is made of, and how a page says what the reader may choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import ipywidgets
+
+from kvmmodel.trace.story import Story
+from kvmmodel.widgets.svg import plain
+
+# Makes the run for the values chosen: one keyword for each choice's key, and ``broken`` (bool).
+Build = Callable[..., Story]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A question with few answers. ``options`` are (label, value) with hashable values. No ``default``: the first."""
+
+    key: str
+    label: str
+    options: tuple[tuple[str, Any], ...]
+    default: Any = None
+
+    def start(self) -> Any:
+        """The value to begin with. Errors: ValueError if ``default`` is not among the options."""
+        values = [value for _, value in self.options]
+        if self.default is None and None not in values:
+            return values[0]
+        if self.default not in values:
+            raise ValueError(f"choice {self.key!r}: default {self.default!r} is not an option")
+        return self.default
+
+
+@lru_cache(maxsize=1)
+def css() -> str:
+    """The style sheet of all figures and widgets."""
+    return (files("kvmmodel.widgets") / "km.css").read_text(encoding="utf-8")
+
+
+def styled(html: str) -> str:
+    """HTML with the style sheet in front, for places that do not link it."""
+    return f"<style>{css()}</style>{html}"
+
+
+def bounds(widget: Any, low: int, high: int, value: int) -> None:
+    """Set bounds and value in one message: a front end that had the new bound alone would answer with a value."""
+    with widget.hold_sync(), widget.hold_trait_notifications():
+        widget.min, widget.max, widget.value = low, high, value
+
+
+def html(css_class: str, value: str = "") -> Any:
+    widget = ipywidgets.HTML(value)
+    widget.add_class(f"km-{css_class}")
+    return widget
+
+
+def box(css_class: str, *children: Any) -> Any:
+    box = ipywidgets.Box(children)
+    box.add_class(f"km-{css_class}")
+    return box
+
+
+def button(key: str, tooltip: str) -> Any:
+    button = ipywidgets.Button(description="", tooltip=tooltip)
+    button.add_class(f"km-{key}")
+    return button
+
+
+def toggles(choice: Choice) -> Any:
+    widget = ipywidgets.ToggleButtons(
+        options=list(choice.options), value=choice.start(), description=choice.label, tooltip=choice.label
+    )
+    widget.add_class(f"km-choice-{choice.key}")
+    return widget
+
+
+def switch(rule: str) -> Any:
+    text = f"Break it: {plain(rule)}"  # no markup: some front ends show a description as it is
+    widget = ipywidgets.Checkbox(description=text, tooltip=text, indent=False)
+    widget.add_class("km-break")
+    return widget
