@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(command=_scenarios)
     telling = commands.add_parser("explain", help="explain the kernel stacks and function graphs in a text")
-    telling.add_argument("file", nargs="?", metavar="FILE", help="a text or a recording's folder (default: standard input)")
+    telling.add_argument(
+        "file", nargs="?", metavar="FILE", help="a text or a recording's folder (default: standard input)"
+    )
     telling.add_argument("--kernel", help="the kernel that it was recorded on, X.Y or X.Y.Z")
     telling.add_argument("--json", action="store_true")
     telling.set_defaults(command=_explain)
@@ -82,7 +84,11 @@ def _run(options: argparse.Namespace) -> int:
     host = Host(options.cpu, options.kernel, AVIC[options.avic], **dict(map(_param, options.param)))
     if options.json or options.format == "json":
         vm = scenarios.run(scenario, host)
-        print(json.dumps({"scenario": scenario.name, "kernel": host.kernel.release, "events": _events(vm, host)}, indent=1))
+        print(
+            json.dumps(
+                {"scenario": scenario.name, "kernel": host.kernel.release, "events": _events(vm, host)}, indent=1
+            )
+        )
     elif options.format == "graph":
         with probe(options.graph_function) as seen:
             scenarios.run(scenario, host, trace=False)

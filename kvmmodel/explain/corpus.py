@@ -28,11 +28,16 @@ def corpus_for(kernel: str | None, progress: bool = False) -> Corpus:
         wanted: tuple[str, ...] = (releases.kernel(kernel).release,) if kernel is not None else releases.series()
     except ValueError:
         wanted = releases.series()
-    found = {}
+    found: dict[str, frozenset[tuple[str, ...]]] = {}
     for number, name in enumerate(wanted, 1):
         if progress:
-            print(f"\rrunning the scenarios on kernel {name:8} {number}/{len(wanted)}", end="", file=sys.stderr, flush=True)
-        found |= corpus([name])
+            print(
+                f"\rrunning the scenarios on kernel {name:8} {number}/{len(wanted)}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+        found.update(corpus([name]))
     if progress:
         print(f"\r{'':60}\r", end="", file=sys.stderr, flush=True)
     return found

@@ -117,7 +117,7 @@ def graph_block(lines: Sequence[str], at: int, headed: bool) -> tuple[list[Graph
     if not headed and not any(row.telling for _, row in rows):
         kinds = {row.kind for _, row in rows if row.cpu is not None}
         if not {"open", "close"} <= kinds:  # "1) foo();" alone may be a list in prose
-            return None
+            return [], index
     return _graphs(rows), index
 
 

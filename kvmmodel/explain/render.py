@@ -97,6 +97,8 @@ def _graph_text(one: ExplainedGraph) -> str:
 
 
 def _verdict(one: ExplainedStack | GraphPath) -> str:
+    if not one.frames:
+        return "nothing to compare"
     if one.match.verdict == "matched":
         return f"matched, as in the model's run of {', '.join(one.match.kernels)}"
     if one.match.verdict == "known":

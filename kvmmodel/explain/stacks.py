@@ -68,7 +68,7 @@ def bpftrace_map(lines: Lines, at: int) -> Found:
         if closed := _MAP_CLOSE.match(line):
             keys.append(closed["keys"].strip(" ,\t"))
             count, index = _map_value(lines, index + 1, closed["value"])
-            return Stack(tuple(frames), count, at + 1, "bpftrace map", _key(keys)), index
+            return Stack(tuple(frames), count, at + 1, "bpftrace map", _key(keys), cut=not frames), index
         if line.lstrip().startswith(","):
             keys.append(line.strip(" ,\t"))
             index += 1

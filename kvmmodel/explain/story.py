@@ -95,6 +95,12 @@ def _rank(rule: Rule, frames: Sequence[str]) -> tuple[int, int]:
 def tell(frames: tuple[str, ...]) -> Story:
     """The story of one normalised stack, innermost frame first."""
     known = paths()
+    if not frames:
+        return Story(
+            ("The block holds no frame: it was cut off, or the tool could not walk the stack.",),
+            known.pages["default"],
+            0,
+        )
     chosen: dict[str, Rule] = {}
     for part in PARTS:
         fitting = [rule for rule in known.rules[part] if fits(rule, frames)]

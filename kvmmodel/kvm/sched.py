@@ -82,13 +82,17 @@ def select_task_rq_fair(host: HostKernel, task: Task) -> Cpu:
 
 @kernel(CORE, was={"5.10": "available_idle_cpu", "7.2": "choose_idle_cpu"})
 def available_idle_cpu(cpu: Cpu) -> bool:
+    return _idle(cpu)
+
+
+def _idle(cpu: Cpu) -> bool:
     return cpu.current is None and not cpu.queue and not cpu.wake_list
 
 
 @kernel(CORE)
 def ttwu_queue_wakelist(host: HostKernel, task: Task, cpu: Cpu) -> bool:
     """An idle remote CPU is told to wake the thread itself: the thread is queued there and a host IPI is sent."""
-    if cpu is host.current or not available_idle_cpu(cpu):
+    if cpu is host.current or not _idle(cpu):
         return False
     __smp_call_single_queue(host, task, cpu)
     return True

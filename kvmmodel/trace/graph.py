@@ -1,4 +1,4 @@
-"""Function graphs, in the layout of the kernel's function_graph tracer. Without durations: the model has none to measure."""
+"""Function graphs, in the layout of the kernel's function_graph tracer. The model has no durations to measure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from kvmmodel.facts.releases import Kernel
 from kvmmodel.kvm.names import name_in
 from kvmmodel.trace.probe import Call
+from kvmmodel.trace.stacks import folded
 
 HEADER = """# tracer: function_graph
 #
@@ -16,13 +17,15 @@ HEADER = """# tracer: function_graph
 
 
 def render(graphs: Iterable[Call], kernel: Kernel) -> str:
-    """Every tree of calls, one after the other."""
+    """Every tree of calls, one after the other, as far as the release's compiler left calls to see."""
     return HEADER + "".join("".join(_lines(call, kernel, 0)) for call in graphs)
 
 
 def _lines(call: Call, kernel: Kernel, depth: int) -> list[str]:
-    """A call and what is below it. A function that this release does not have is left out, its calls are not."""
+    """A call and what is below it. A function that the release lacks, or that is folded, is left out, its calls are not."""
     name = name_in(call.function, kernel)
+    if name is not None and depth and folded(name, kernel):
+        name = None
     below = 0 if name is None else 1
     inner = [line for sub in call.calls for line in _lines(sub, kernel, depth + below)]
     if name is None:

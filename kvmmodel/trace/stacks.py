@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 
 from kvmmodel.facts.functions import FUNCTIONS
 from kvmmodel.facts.releases import Kernel, version
@@ -20,18 +21,19 @@ def names(stack: Iterable[KernelFunction], kernel: Kernel) -> tuple[str, ...]:
 def frames(stack: Iterable[KernelFunction], kernel: Kernel) -> tuple[StackFrame, ...]:
     """The same with modules, and marked where no recording of the nearest build shows the frame."""
     return tuple(
-        StackFrame(name, function.module, _folded(name, kernel))
+        StackFrame(name, function.module, folded(name, kernel))
         for function in stack
         if (name := name_in(function, kernel)) is not None
     )
 
 
-def _folded(name: str, kernel: Kernel) -> bool:
-    """The nearest recorded build, this or the next older one if there is, has stacks without the function."""
+@cache
+def folded(name: str, kernel: Kernel) -> bool:
+    """Whether the nearest recorded build, this or the next older one if there is, never shows the function."""
     known = FUNCTIONS.get(name)
     builds = sorted({build for f in FUNCTIONS.values() for build in f.seen}, key=version)
     fitting = [b for b in builds if version(b) <= kernel.point] or builds[:1]
-    return known is None or not fitting or fitting[-1] not in known.seen
+    return known is None or not fitting or fitting[-1] not in (*known.seen, *known.graph)
 
 
 def histogram(records: Iterable[Record], kernel: Kernel) -> str:

@@ -19,7 +19,7 @@ CAUSES: dict[str, tuple[type[ev.Event], ...]] = {
 }
 
 
-def story(  # noqa: PLR0913 -- what a picture needs to say
+def story(
     records: Sequence[Record],
     kernel: Kernel,
     source: str,

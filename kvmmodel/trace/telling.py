@@ -46,10 +46,16 @@ def _instruction(cast: Cast, record: Record, e: Any) -> Told | None:
     if not e.text.startswith(("WRMSR", "HLT", "MOV [")):
         return None
     hlt = e.text == "HLT"
-    what = f"the guest executes `{e.text.split(' = ')[0]}`" if not hlt else "the guest has nothing to do and executes `HLT`"
+    what = (
+        f"the guest executes `{e.text.split(' = ')[0]}`"
+        if not hlt
+        else "the guest has nothing to do and executes `HLT`"
+    )
     at = _guest(cast, e.vcpu_id)
     who = f"Guest on CPU {record.cpu}"
-    return Told("halt" if hlt else "write", at, None, f"`{e.text}`", f"vCPU {e.vcpu_id}", who, f"vCPU {e.vcpu_id}: {what}.")
+    return Told(
+        "halt" if hlt else "write", at, None, f"`{e.text}`", f"vCPU {e.vcpu_id}", who, f"vCPU {e.vcpu_id}: {what}."
+    )
 
 
 def _vmexit(cast: Cast, record: Record, e: Any) -> Told:
@@ -92,7 +98,9 @@ def _msi(cast: Cast, record: Record, e: Any) -> Told | None:
     to = _kvm(cast, record)
     if to is None:
         return None
-    return Told("msi", "dev", to, "`KVM_SIGNAL_MSI`", f"vec `{e.data & 255:#x}`", f"VMM thread on CPU {record.cpu}", why)
+    return Told(
+        "msi", "dev", to, "`KVM_SIGNAL_MSI`", f"vec `{e.data & 255:#x}`", f"VMM thread on CPU {record.cpu}", why
+    )
 
 
 def _set_irr(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -153,7 +161,15 @@ def _host_ipi(cast: Cast, record: Record, e: Any) -> Told | None:
     who = f"CPU {record.cpu}"
     if e.name == "call_function_single":
         why = f"CPU {e.target_cpu} is idle: the scheduler queues the thread there and sends a host IPI."
-        return Told("kick", "sched", "t.kvm", f"host IPI to idle CPU {e.target_cpu}", "from the scheduler", f"Scheduler on {who}", why)
+        return Told(
+            "kick",
+            "sched",
+            "t.kvm",
+            f"host IPI to idle CPU {e.target_cpu}",
+            "from the scheduler",
+            f"Scheduler on {who}",
+            why,
+        )
     at = _kvm(cast, record)
     if at is None:
         return None
@@ -172,14 +188,18 @@ def _sched_in(cast: Cast, record: Record, e: Any) -> Told | None:
     if record.vcpu != cast.target:
         return None
     why = f"CPU {record.cpu} switches to vCPU {cast.target}'s thread, which goes on where it stopped."
-    return Told("resume", "sched", "t.kvm", "the thread runs", f"on CPU {record.cpu}", f"Scheduler on CPU {record.cpu}", why)
+    return Told(
+        "resume", "sched", "t.kvm", "the thread runs", f"on CPU {record.cpu}", f"Scheduler on CPU {record.cpu}", why
+    )
 
 
 def _sched_out(cast: Cast, record: Record, e: Any) -> Told | None:
     if record.vcpu != cast.target or not e.preempted:
         return None
     why = f"Another thread takes CPU {record.cpu}: vCPU {cast.target} is runnable, but does not run."
-    return Told("preempt", "t.kvm", "sched", "thread preempted", "stays runnable", f"Scheduler on CPU {record.cpu}", why)
+    return Told(
+        "preempt", "t.kvm", "sched", "thread preempted", "stays runnable", f"Scheduler on CPU {record.cpu}", why
+    )
 
 
 def _block(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -210,7 +230,9 @@ def _set_mode(cast: Cast, record: Record, e: Any) -> Told | None:
 def _handler(cast: Cast, record: Record, e: Any) -> Told:
     why = f"The handler of vector `{e.vector:#x}` runs on vCPU {e.vcpu_id}: the interrupt has arrived."
     at = _guest(cast, e.vcpu_id)
-    return Told("handler", at, None, f"handler of `{e.vector:#x}` runs", f"vCPU {e.vcpu_id}", f"Guest on CPU {record.cpu}", why)
+    return Told(
+        "handler", at, None, f"handler of `{e.vector:#x}` runs", f"vCPU {e.vcpu_id}", f"Guest on CPU {record.cpu}", why
+    )
 
 
 def _clear_isr(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -220,7 +242,9 @@ def _clear_isr(cast: Cast, record: Record, e: Any) -> Told | None:
 
 def _pv_eoi(cast: Cast, record: Record, e: Any) -> Told:
     why = "The guest finds its PV EOI bit set and clears it: that was the EOI, without an exit."
-    return Told("eoi", _guest(cast, e.vcpu_id), None, "PV EOI bit cleared", "no exit", f"Guest on CPU {record.cpu}", why)
+    return Told(
+        "eoi", _guest(cast, e.vcpu_id), None, "PV EOI bit cleared", "no exit", f"Guest on CPU {record.cpu}", why
+    )
 
 
 def _pv_eoi_arm(cast: Cast, record: Record, e: Any) -> Told | None:

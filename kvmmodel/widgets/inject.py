@@ -6,7 +6,9 @@ from kvmmodel.machine.host import Host
 from kvmmodel.scenarios.run import built_in, run
 from kvmmodel.trace.steps import story
 from kvmmodel.trace.story import Badge, Story
+from kvmmodel.widgets.page import Html
 from kvmmodel.widgets.stepper import Choice, Stepper, stepper
+from kvmmodel.widgets.svg import el
 
 SOURCES = (("IPI", "ipi"), ("timer", "timer"), ("MSI", "msi"))
 TARGETS = (("in guest", "in-guest"), ("halted", "halted"), ("in host", "in-host"), ("preempted", "preempted"))
@@ -43,3 +45,15 @@ def inject_explorer(kernel: str = "6.12") -> Stepper:
 
     choices = (Choice("source", "Source", SOURCES), Choice("target", "Target", TARGETS, "halted"))
     return stepper(build, choices, break_it="set IRR, tell nobody")
+
+
+def inject_costs(source: str = "ipi", kernel: str = "6.12") -> Html:
+    """What one interrupt takes from its cause to its EOI, for each state of the target. Zero is printed as 0."""
+    counted = {"exits": "exit", "host IPIs": "kick", "wake-ups": "wake", "handlers": "handler"}
+    head = el("tr", *(el("th", h, scope="col") for h in ("target", *counted)))
+    rows = []
+    for label, target in TARGETS:
+        kinds = [step.kind for step in inject_story(source, target, kernel).steps]
+        cells = [el("td", str(kinds.count(kind))) for kind in counted.values()]
+        rows.append(el("tr", el("th", label, scope="row"), *cells))
+    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table"))
