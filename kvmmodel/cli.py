@@ -70,9 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(command=_scenarios)
     telling = commands.add_parser("explain", help="explain the kernel stacks and function graphs in a text")
-    telling.add_argument(
-        "file", nargs="?", metavar="FILE", help="a text or a recording's folder (default: standard input)"
-    )
+    telling.add_argument("file", nargs="?", metavar="FILE", help="a text, or a recording's folder (default: stdin)")
     telling.add_argument("--kernel", help="the kernel that it was recorded on, X.Y or X.Y.Z")
     telling.add_argument("--json", action="store_true")
     telling.set_defaults(command=_explain)

@@ -34,7 +34,7 @@ class Index:
 
 
 def kernels_for(kernel: str | None, names: Iterable[str]) -> list[str]:
-    """The corpus' releases to compare with: all if the recording's isn't known, else that one, else its series."""
+    """The releases to compare with: the recording's, else its series; all if it isn't known or its series never ran."""
     ordered = sorted(names, key=_release)
     if kernel is None:
         return ordered

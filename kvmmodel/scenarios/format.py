@@ -28,8 +28,8 @@ from kvmmodel.guest.program import BUILT_IN_BODIES, parse, vectors
 
 ACTIONS = {"signal_msi": 2, "burn": 2}
 KEYS: dict[str, dict[str, Any]] = {
-    "": {"title": str, "page": str, "known": dict, "after": str, "break": list, "vm": dict, "handlers": dict, "vcpu": dict,
-         "userspace": list, "race": list},
+    "": {"title": str, "page": str, "known": dict, "after": str, "break": list, "vm": dict,
+         "handlers": dict, "vcpu": dict, "userspace": list, "race": list},
     "vm": {"vcpus": int, "x2apic": bool, "boot": bool, "pcpus": list},
     "vcpu": {"program": list, "idt": dict},
     "userspace": {"when": dict, "do": list},

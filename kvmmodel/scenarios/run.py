@@ -29,8 +29,13 @@ def built_in(name: str) -> Scenario:
     return read(name, resources.files("kvmmodel.scenarios").joinpath(f"{name}.toml").read_text(encoding="utf-8"))
 
 
-def run(scenario: Scenario, host: Host, *, broken: tuple[str, ...] = (), **options: Any) -> Vm:
-    """Run a scenario to its end on a host; ``options`` go to create_vm. Returns the VM with its trace."""
+def run(
+    scenario: Scenario, host: Host, *, broken: tuple[str, ...] = (), limit_ns: int = RUN_LIMIT_NS, **options: Any
+) -> Vm:
+    """Run a scenario to its end on a host, or for ``limit_ns`` of virtual time; ``options`` go to create_vm.
+
+    Returns the VM with its trace.
+    """
     chain = [scenario]
     while chain[0].after is not None:
         chain.insert(0, built_in(chain[0].after))
@@ -38,11 +43,11 @@ def run(scenario: Scenario, host: Host, *, broken: tuple[str, ...] = (), **optio
             raise ScenarioError(f"{scenario.name}: 'after' goes in a circle")
     vm = host.create_vm(broken=(*scenario.broken, *broken), **{**chain[0].vm, **options})
     for part in chain:
-        _play(vm, part)
+        _play(vm, part, limit_ns)
     return vm
 
 
-def _play(vm: Vm, scenario: Scenario) -> None:
+def _play(vm: Vm, scenario: Scenario, limit_ns: int) -> None:
     """Load the programs and the rules, then run until nothing is left to happen."""
     for name, body in scenario.handlers.items():
         vm.world.bodies[name] = tuple(parse(line) for line in body)
@@ -55,7 +60,7 @@ def _play(vm: Vm, scenario: Scenario) -> None:
         _arm_race(vm, race)
     for vcpu, lines in scenario.programs.items():
         vm.execute(vcpu, lines)
-    vm.run(limit_ns=RUN_LIMIT_NS)
+    vm.run(limit_ns=limit_ns)
 
 
 def _do(vm: Vm, action: Action) -> None:

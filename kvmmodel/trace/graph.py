@@ -22,7 +22,7 @@ def render(graphs: Iterable[Call], kernel: Kernel) -> str:
 
 
 def _lines(call: Call, kernel: Kernel, depth: int) -> list[str]:
-    """A call and what is below it. A function that the release lacks, or that is folded, is left out, its calls are not."""
+    """A call and what is below it. What the release lacks, or its compiler folded, is left out; its calls are not."""
     name = name_in(call.function, kernel)
     if name is not None and depth and folded(name, kernel):
         name = None

@@ -17,6 +17,7 @@ CAUSES: dict[str, tuple[type[ev.Event], ...]] = {
     "timer": (ev.Instruction,),
     "msi": (ev.KvmMsiSetIrq,),
 }
+MOST_STEPS = 30  # a run that was broken on purpose may go round and round
 
 
 def story(
@@ -89,7 +90,7 @@ def _steps(records: Sequence[Record], kernel: Kernel, cast: Cast) -> tuple[Step,
         owner = f"CPU {record.cpu}"
         words = (told.kind, told.at, told.to, told.label, told.detail, told.who, told.sentence)
         steps.append(Step(*words, bars(cast), stack, owner, states(cast, record)))
-        if isinstance(event, ev.ClearIsr) and event.vcpu_id == cast.target:
+        if isinstance(event, ev.ClearIsr) and event.vcpu_id == cast.target or len(steps) == MOST_STEPS:
             break
     return tuple(steps)
 
@@ -108,4 +109,5 @@ def _verdict(cast: Cast, steps: tuple[Step, ...]) -> str | None:
         "blocked": "sleeps",
         "runnable": "waits for its CPU",
     }.get(state.thread, "runs on")
-    return f"Lost: IRR `{cast.vector:#x}` is set, and vCPU {cast.target} {where}. Until another event comes along, nobody looks."
+    lost = f"Lost: IRR `{cast.vector:#x}` is set, and vCPU {cast.target} {where}."
+    return f"{lost} Until another event comes along, nobody looks."

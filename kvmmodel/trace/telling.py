@@ -28,6 +28,10 @@ Teller = Callable[[Cast, Record, Any], Told | None]
 REASONS = {"msr": "MSR", "hlt": "HLT", "interrupt": "INTR", "npf": "NPF", "io": "IOIO", "vintr": "VINTR"}
 
 
+def _who(name: str, record: Record) -> str:
+    return f"{name} on CPU {record.cpu}"
+
+
 def _guest(cast: Cast, vcpu: int) -> str:
     return ("t" if cast.sender == cast.target else cast.prefix(vcpu)) + ".guest"
 
@@ -39,7 +43,7 @@ def _kvm(cast: Cast, record: Record) -> str | None:
 
 def _in_kvm(cast: Cast, record: Record, kind: str, label: str, detail: str, sentence: str) -> Told | None:
     at = _kvm(cast, record)
-    return None if at is None else Told(kind, at, None, label, detail, f"KVM on CPU {record.cpu}", sentence)
+    return None if at is None else Told(kind, at, None, label, detail, _who("KVM", record), sentence)
 
 
 def _instruction(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -52,10 +56,8 @@ def _instruction(cast: Cast, record: Record, e: Any) -> Told | None:
         else "the guest has nothing to do and executes `HLT`"
     )
     at = _guest(cast, e.vcpu_id)
-    who = f"Guest on CPU {record.cpu}"
-    return Told(
-        "halt" if hlt else "write", at, None, f"`{e.text}`", f"vCPU {e.vcpu_id}", who, f"vCPU {e.vcpu_id}: {what}."
-    )
+    vcpu, kind = f"vCPU {e.vcpu_id}", "halt" if hlt else "write"
+    return Told(kind, at, None, f"`{e.text}`", vcpu, _who("Guest", record), f"{vcpu}: {what}.")
 
 
 def _vmexit(cast: Cast, record: Record, e: Any) -> Told:
@@ -98,9 +100,7 @@ def _msi(cast: Cast, record: Record, e: Any) -> Told | None:
     to = _kvm(cast, record)
     if to is None:
         return None
-    return Told(
-        "msi", "dev", to, "`KVM_SIGNAL_MSI`", f"vec `{e.data & 255:#x}`", f"VMM thread on CPU {record.cpu}", why
-    )
+    return Told("msi", "dev", to, "`KVM_SIGNAL_MSI`", f"vec `{e.data & 255:#x}`", _who("VMM thread", record), why)
 
 
 def _set_irr(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -152,29 +152,21 @@ def _wake(cast: Cast, record: Record, e: Any) -> Told | None:
         return None
     why = f"vCPU {e.vcpu_id}'s thread is asleep, so `kvm_vcpu_kick` wakes it, and KVM sends no IPI of its own."
     label = "`kvm_vcpu_kick` wakes the thread"
-    return Told("wake", at, "sched", label, "by `try_to_wake_up`", f"KVM on CPU {record.cpu}", why)
+    return Told("wake", at, "sched", label, "by `try_to_wake_up`", _who("KVM", record), why)
 
 
 def _host_ipi(cast: Cast, record: Record, e: Any) -> Told | None:
     if e.target_cpu != cast.target_cpu:
         return None
-    who = f"CPU {record.cpu}"
     if e.name == "call_function_single":
         why = f"CPU {e.target_cpu} is idle: the scheduler queues the thread there and sends a host IPI."
-        return Told(
-            "kick",
-            "sched",
-            "t.kvm",
-            f"host IPI to idle CPU {e.target_cpu}",
-            "from the scheduler",
-            f"Scheduler on {who}",
-            why,
-        )
+        label = f"host IPI to idle CPU {e.target_cpu}"
+        return Told("kick", "sched", "t.kvm", label, "from the scheduler", _who("Scheduler", record), why)
     at = _kvm(cast, record)
     if at is None:
         return None
     why = f"vCPU {cast.target} is in the guest: `kvm_vcpu_kick` sends CPU {e.target_cpu} a host IPI to get it out."
-    return Told("kick", at, "t.guest", f"host IPI to CPU {e.target_cpu}", "reschedule", f"KVM on {who}", why)
+    return Told("kick", at, "t.guest", f"host IPI to CPU {e.target_cpu}", "reschedule", _who("KVM", record), why)
 
 
 def _host_irq(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -188,18 +180,14 @@ def _sched_in(cast: Cast, record: Record, e: Any) -> Told | None:
     if record.vcpu != cast.target:
         return None
     why = f"CPU {record.cpu} switches to vCPU {cast.target}'s thread, which goes on where it stopped."
-    return Told(
-        "resume", "sched", "t.kvm", "the thread runs", f"on CPU {record.cpu}", f"Scheduler on CPU {record.cpu}", why
-    )
+    return Told("resume", "sched", "t.kvm", "the thread runs", f"on CPU {record.cpu}", _who("Scheduler", record), why)
 
 
 def _sched_out(cast: Cast, record: Record, e: Any) -> Told | None:
     if record.vcpu != cast.target or not e.preempted:
         return None
     why = f"Another thread takes CPU {record.cpu}: vCPU {cast.target} is runnable, but does not run."
-    return Told(
-        "preempt", "t.kvm", "sched", "thread preempted", "stays runnable", f"Scheduler on CPU {record.cpu}", why
-    )
+    return Told("preempt", "t.kvm", "sched", "thread preempted", "stays runnable", _who("Scheduler", record), why)
 
 
 def _block(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -231,7 +219,7 @@ def _handler(cast: Cast, record: Record, e: Any) -> Told:
     why = f"The handler of vector `{e.vector:#x}` runs on vCPU {e.vcpu_id}: the interrupt has arrived."
     at = _guest(cast, e.vcpu_id)
     return Told(
-        "handler", at, None, f"handler of `{e.vector:#x}` runs", f"vCPU {e.vcpu_id}", f"Guest on CPU {record.cpu}", why
+        "handler", at, None, f"handler of `{e.vector:#x}` runs", f"vCPU {e.vcpu_id}", _who("Guest", record), why
     )
 
 
@@ -242,9 +230,7 @@ def _clear_isr(cast: Cast, record: Record, e: Any) -> Told | None:
 
 def _pv_eoi(cast: Cast, record: Record, e: Any) -> Told:
     why = "The guest finds its PV EOI bit set and clears it: that was the EOI, without an exit."
-    return Told(
-        "eoi", _guest(cast, e.vcpu_id), None, "PV EOI bit cleared", "no exit", f"Guest on CPU {record.cpu}", why
-    )
+    return Told("eoi", _guest(cast, e.vcpu_id), None, "PV EOI bit cleared", "no exit", _who("Guest", record), why)
 
 
 def _pv_eoi_arm(cast: Cast, record: Record, e: Any) -> Told | None:

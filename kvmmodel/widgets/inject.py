@@ -14,13 +14,14 @@ SOURCES = (("IPI", "ipi"), ("timer", "timer"), ("MSI", "msi"))
 TARGETS = (("in guest", "in-guest"), ("halted", "halted"), ("in host", "in-host"), ("preempted", "preempted"))
 VECTORS = {"ipi": 0x43, "timer": 0xE1, "msi": 0x63}
 TELL_NOBODY = ("no-request", "no-kick")
+LIMIT_NS = 100_000  # a broken run may never come to rest
 
 
 def inject_story(source: str, target: str, kernel: str = "6.12", broken: bool = False) -> Story:
     """One run: ``source`` ipi, timer or msi; ``target`` in-guest, halted, in-host or preempted."""
     scenario = built_in(f"{source}-{target}")
     host = Host(kernel=kernel, avic=False)
-    vm = run(scenario, host, broken=TELL_NOBODY if broken else ())
+    vm = run(scenario, host, broken=TELL_NOBODY if broken else (), limit_ns=LIMIT_NS)
     return story(
         vm.trace.records,
         host.kernel,
