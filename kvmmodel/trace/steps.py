@@ -90,7 +90,7 @@ def _steps(records: Sequence[Record], kernel: Kernel, cast: Cast) -> tuple[Step,
         owner = f"CPU {record.cpu}"
         words = (told.kind, told.at, told.to, told.label, told.detail, told.who, told.sentence)
         steps.append(Step(*words, bars(cast), stack, owner, states(cast, record)))
-        if isinstance(event, ev.ClearIsr) and event.vcpu_id == cast.target or len(steps) == MOST_STEPS:
+        if len(steps) == MOST_STEPS or (isinstance(event, ev.ClearIsr) and event.vcpu_id == cast.target):
             break
     return tuple(steps)
 

@@ -30,7 +30,7 @@ def inject_story(source: str, target: str, kernel: str = "6.12", broken: bool = 
         len(vm.vcpus) - 1,
         title=scenario.title,
         setup=f"Kernel {host.kernel.release}, {host.processor.title}, `avic=0`, x2APIC guest",
-        badges=tuple(Badge(how, _WORDS[how].format(what)) for how, what in scenario.known.items()),
+        badges=tuple(Badge(how, what) for how, what in scenario.known.items()),
         broken="IRR is set, and nobody is told" if broken else None,
     )
 
