@@ -35,9 +35,6 @@ def inject_story(source: str, target: str, kernel: str = "6.12", broken: bool = 
     )
 
 
-_WORDS = {"source": "read in source · {}", "recorded": "recorded · {}", "inferred": "inferred · {}"}
-
-
 def inject_explorer(kernel: str = "6.12") -> Stepper:
     """The widget."""
 

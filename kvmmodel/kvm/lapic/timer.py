@@ -189,9 +189,3 @@ def kvm_apic_inject_pending_timer_irqs(apic: KvmLapic) -> None:
         apic.timer.tscdeadline = 0
     elif apic_lvtt_oneshot(apic):
         apic.timer.tscdeadline = apic.timer.target_expiration = 0
-
-
-@kernel(FILE, since="5.10")
-def kvm_lapic_expired_deadline(apic: KvmLapic) -> int:
-    """The deadline whose interrupt is being delivered, in guest TSC; 0: none."""
-    return apic.timer.expired_tscdeadline

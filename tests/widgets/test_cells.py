@@ -1,0 +1,47 @@
+"""What pages call: text and evidence made from runs."""
+
+import pytest
+
+from kvmmodel.explain import find
+from kvmmodel.explain.text import Graph
+from kvmmodel.widgets.cells import evidence, function_graph, trace_lines
+
+TIMER = """@[
+    svm_complete_interrupt_delivery+5
+    __apic_accept_irq+298
+    kvm_apic_local_deliver+127
+    kvm_inject_apic_timer_irqs+43
+    kvm_arch_vcpu_ioctl_run+2349
+    kvm_vcpu_ioctl+587
+]: 1168"""
+
+
+def test_trace_lines_keeps_only_the_events_asked_for():
+    lines = str(trace_lines("ipi-halted", "7.3", only=("kvm_inj_virq",))).splitlines()
+    assert len(lines) == 1
+    assert lines[0].endswith("kvm_inj_virq: IRQ 0x43")
+
+
+def test_the_function_graph_is_one_that_the_explain_tool_reads():
+    (graph,) = find(str(function_graph("ipi-halted", "6.12")))
+    assert isinstance(graph, Graph)
+    assert [root.name for root in graph.roots] == ["svm_complete_interrupt_delivery"]
+
+
+def test_the_function_graph_shows_only_calls_that_a_recording_shows():
+    """kvm_vcpu_wake_up is inlined in the recorded 6.12.95."""
+    assert "kvm_vcpu_wake_up" not in function_graph("ipi-halted", "6.12")
+
+
+def test_evidence_matches_every_recorded_frame():
+    assert "6 of 6 recorded frames matched" in evidence(TIMER, "timer-halted", "6.12", caption="a host")
+
+
+def test_evidence_refuses_a_stack_that_the_run_never_has():
+    with pytest.raises(ValueError, match="no stack of ipi-halted"):
+        evidence(TIMER, "ipi-halted", "6.12", caption="a host")
+
+
+def test_evidence_refuses_text_without_a_stack():
+    with pytest.raises(ValueError, match="no call stack"):
+        evidence("what are interrupts?", "ipi-halted", caption="a host")
