@@ -11,7 +11,7 @@ from kvmmodel.kvm import ioctl, sched
 from kvmmodel.kvm.names import boundary
 from kvmmodel.kvm.types import POLL, VMRUN, Cpu, HostKernel, Kvm, KvmVcpu, Task, trace
 from kvmmodel.machine.record import Trace
-from kvmmodel.silicon.vmcb import SVM_EXIT_INTR, SVM_EXIT_IRET, SVM_EXIT_VINTR
+from kvmmodel.silicon.vmcb import SVM_EXIT_INTR, SVM_EXIT_VINTR
 
 NEVER = 1 << 62
 
@@ -49,7 +49,7 @@ def ready_at(machine: Machine, cpu: Cpu) -> int:
     if thread.guest is None or not thread.in_guest:
         return cpu.now
     guest = thread.guest
-    if window(guest) or guest.vmcb.exit_code == SVM_EXIT_IRET:
+    if window(guest) or guest.vmcb.exit_code:
         return cpu.now
     insn = guest.levels[-1].insn if guest.levels else None
     if insn is None:
@@ -161,7 +161,7 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
         leave(guest, SVM_EXIT_INTR)
     elif window(guest):
         leave(guest, SVM_EXIT_VINTR)
-    elif guest.vmcb.exit_code != SVM_EXIT_IRET:
+    elif not guest.vmcb.exit_code:
         insn = guest.levels[-1].insn
         assert insn is not None
         if insn.op == "pause":

@@ -78,6 +78,7 @@ class Vm:
     def _create_vcpu(self, ident: int, pin: int) -> Vcpu:
         thread = self._thread(f"vcpu{ident}", pin)
         kvm_vcpu = ioctl.create_vcpu(self.machine.kvm, thread.task, ident)
+        ioctl.set_sregs(kvm_vcpu, 0)
         host = self.machine.host
         inside = GuestCpu(
             ident,
@@ -101,6 +102,14 @@ class Vm:
     def dmesg(self) -> list[str]:
         """What KVM printed because of this VM."""
         return list(self.machine.kvm.dmesg)
+
+    def enable_x2apic_api(self, flags: int) -> None:
+        """KVM_ENABLE_CAP of KVM_CAP_X2APIC_API. Bit 0: 32-bit IDs. Bit 1: no broadcast quirk."""
+        if flags & ~3:
+            raise ValueError(f"x2apic_api: flags {flags:#x}, this version has bits 0 and 1")
+        kvm = self.machine.kvm
+        kvm.x2apic_format = kvm.x2apic_format or flags & 1 != 0
+        kvm.disable_broadcast_quirk = kvm.disable_broadcast_quirk or flags & 2 != 0
 
     def power_on(self) -> None:
         """Userspace calls KVM_RUN on every vCPU; called by whatever runs the VM."""
@@ -145,7 +154,7 @@ class Vm:
     def userspace_cpu(self) -> Cpu:
         """The physical CPU that userspace's own thread runs on, its clock brought up to now."""
         cpu = self.machine.host.cpus[-1]
-        cpu.now = max(cpu.now, self.machine.now)
+        cpu.now = max(cpu.now, self.machine.now, self.machine.host.current.now)
         return cpu
 
     def later(self, call: Callable[[], object]) -> None:
@@ -187,7 +196,9 @@ class Vm:
                 send = ("wrmsr ICR {}",) if x2apic else ("mmio_write 0xfee00300 {}",)
                 lines += [s.format(icr) for icr in ("0xc4500", "0xc4608") for s in (*send, "spin 20000")]
             self.execute(vcpu.id, tuple(lines))
+        recorded, self.trace.on = self.trace.on, False
         self.run()
+        self.trace.on = recorded
         latest = max(cpu.now for cpu in self.machine.host.cpus)
         for cpu in self.machine.host.cpus:
             cpu.now = latest

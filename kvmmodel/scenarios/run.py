@@ -94,6 +94,8 @@ def _arm(vm: Vm, rule: Rule) -> None:
 
 
 def _is_exit(vm: Vm, when: dict[str, Any], vcpu: KvmVcpu) -> bool:
+    if vcpu.exit is None:
+        return False  # KVM_RUN came back without a reason to tell, as for an AP that got its INIT
     kind, port, value = vcpu.exit
     if ("vcpu" in when and when["vcpu"] != vcpu.vcpu_id) or kind != "io":
         return False

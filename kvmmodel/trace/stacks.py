@@ -31,9 +31,15 @@ def frames(stack: Iterable[KernelFunction], kernel: Kernel) -> tuple[StackFrame,
 def folded(name: str, kernel: Kernel) -> bool:
     """Whether the nearest recorded build, this or the next older one if there is, never shows the function."""
     known = FUNCTIONS.get(name)
+    build = nearest_build(kernel)
+    return known is None or build not in (*known.seen, *known.graph)
+
+
+@cache
+def nearest_build(kernel: Kernel) -> str:
+    """The recorded build that tells most about a release: the newest that is not newer, else the oldest."""
     builds = sorted({build for f in FUNCTIONS.values() for build in f.seen}, key=version)
-    fitting = [b for b in builds if version(b) <= kernel.point] or builds[:1]
-    return known is None or not fitting or fitting[-1] not in (*known.seen, *known.graph)
+    return ([b for b in builds if version(b) <= kernel.point] or builds[:1])[-1]
 
 
 def histogram(records: Iterable[Record], kernel: Kernel) -> str:

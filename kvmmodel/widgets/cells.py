@@ -13,8 +13,9 @@ from kvmmodel.facts.functions import FUNCTIONS
 from kvmmodel.kvm.names import KernelFunction
 from kvmmodel.machine.host import Host
 from kvmmodel.scenarios.run import built_in, run
-from kvmmodel.trace import ftrace, graph, stacks
+from kvmmodel.trace import graph, stacks
 from kvmmodel.trace.probe import probe
+from kvmmodel.trace.text import tracepoint
 from kvmmodel.widgets.evidence import draw
 from kvmmodel.widgets.page import Html
 from kvmmodel.widgets.parts import styled
@@ -27,12 +28,12 @@ class Text(str):
         return str(self).rstrip("\n")
 
 
-def trace_lines(scenario: str, kernel: str = "6.12", only: Sequence[str] = ()) -> Text:
-    """The run's tracepoints as tracefs shows them; ``only`` keeps those events."""
+def tracepoints(scenario: str, kernel: str = "6.12", only: Sequence[str] = ()) -> Text:
+    """The run's tracepoints in the kernel's words, each after its thread; ``only`` keeps those events."""
     host = Host(kernel=kernel, avic=False)
     records = run(built_in(scenario), host).trace.records
-    kept = [r for r in records if not only or r.event.tracepoint in only]
-    return Text("\n".join(line for r in kept if (line := ftrace.line(r, host.kernel)) is not None))
+    kept = [r for r in records if (not only or r.event.tracepoint in only) and r.event.tracepoint]
+    return Text("\n".join(f"{r.task}  {r.event.tracepoint}: {tracepoint(r.event, host.kernel)}" for r in kept))
 
 
 def function_graph(scenario: str, kernel: str = "6.12", function: str = "svm_complete_interrupt_delivery") -> Text:

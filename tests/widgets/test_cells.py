@@ -4,7 +4,7 @@ import pytest
 
 from kvmmodel.explain import find
 from kvmmodel.explain.text import Graph
-from kvmmodel.widgets.cells import evidence, function_graph, trace_lines
+from kvmmodel.widgets.cells import evidence, function_graph, tracepoints
 
 TIMER = """@[
     svm_complete_interrupt_delivery+5
@@ -16,8 +16,8 @@ TIMER = """@[
 ]: 1168"""
 
 
-def test_trace_lines_keeps_only_the_events_asked_for():
-    lines = str(trace_lines("ipi-halted", "7.3", only=("kvm_inj_virq",))).splitlines()
+def test_tracepoints_keeps_only_the_events_asked_for():
+    lines = str(tracepoints("ipi-halted", "7.3", only=("kvm_inj_virq",))).splitlines()
     assert len(lines) == 1
     assert lines[0].endswith("kvm_inj_virq: IRQ 0x43")
 
