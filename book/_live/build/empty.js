@@ -1,0 +1,2 @@
+// Stands for a module that only exists under Node.
+export default {};

@@ -1,0 +1,3 @@
+"""See IPython/__init__.py."""
+
+from IPython.display import *  # noqa: F403

@@ -1,0 +1,108 @@
+"""A page goes live and its widget answers."""
+
+from bookpage import (
+    LIVE,
+    STATIC,
+    Site,
+    choose,
+    chosen,
+    expect_step,
+    go_live,
+    new_picture,
+    open_page,
+    picture,
+    recorded,
+    wait_for,
+)
+from playwright.sync_api import BrowserContext, Page, expect
+
+
+def test_another_target_and_a_step_change_the_picture(page: Page, site: Site) -> None:
+    open_page(page, site)
+    go_live(page)
+    first = picture(page)
+    choose(page, "target", "in guest")
+    other = new_picture(page, first)
+    page.locator(f"{LIVE}.km-fwd").click()
+    expect_step(page, 2)
+    stepped = new_picture(page, other)
+    page.keyboard.press("ArrowRight")
+    expect_step(page, 3)
+    new_picture(page, stepped)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Home")
+    expect_step(page, 1)
+    assert picture(page) == other
+
+
+def test_all_requests_stay_on_the_host(context: BrowserContext, site: Site) -> None:
+    page = context.new_page()
+    record = recorded(page)
+    open_page(page, site)
+    static = len(record.requests)
+    assert not any("pyodide" in url for url in record.requests), "a page that is not live loads no Python"
+    go_live(page)
+    choose(page, "source", "timer")
+    page.wait_for_timeout(300)
+    assert any("pyodide.asm.wasm" in url for url in record.requests), "the worker's requests are counted too"
+    assert record.elsewhere(site.address) == []
+    assert record.errors == []
+    print(f"requests: {static} for the static page, {len(record.requests) - static} more to go live, none elsewhere")
+
+
+def test_the_memory_snapshot_is_taken(page: Page, site: Site) -> None:
+    """It once was refused, and the page went live many seconds later: the model had outgrown Pyodide's first memory."""
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    open_page(page, site)
+    go_live(page)
+    assert [text for text in said if "snapshot" in text] == []
+
+
+def test_touching_a_widget_starts_python_and_the_touch_counts(page: Page, site: Site) -> None:
+    open_page(page, site)
+    before = picture(page, scope=STATIC)
+    choose(page, "target", "preempted", scope=STATIC)
+    wait_for(page, "live")
+    assert chosen(page, "target") == "preempted"
+    assert picture(page) != before
+
+
+def test_what_was_set_before_is_kept_choices_first_then_the_step(page: Page, site: Site) -> None:
+    open_page(page, site)
+    choose(page, "target", "preempted", scope=STATIC)  # this starts Python
+    choose(page, "source", "MSI", scope=STATIC)
+    handle = page.locator(".live-static .km-scrub .noUi-handle")
+    handle.focus()
+    handle.press("ArrowRight")
+    handle.press("ArrowRight")
+    wait_for(page, "live")
+    assert chosen(page, "target") == "preempted"
+    assert chosen(page, "source") == "MSI"
+    expect_step(page, 3)
+
+
+def test_a_button_pressed_before_is_pressed_after(page: Page, site: Site) -> None:
+    open_page(page, site)
+    page.locator(".live-static .km-fwd").click()
+    wait_for(page, "live")
+    expect_step(page, 2)
+
+
+def test_radio_groups_work_by_keyboard_and_keep_the_focus(page: Page, site: Site) -> None:
+    open_page(page, site)
+    go_live(page)
+    group = page.locator(f"{LIVE}.km-choice-source").get_by_role("radiogroup")
+    group.get_by_role("radio", name="IPI", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    expect(group.get_by_role("radio", name="timer", exact=True)).to_have_attribute("aria-checked", "true")
+    expect(group.get_by_role("radio", name="timer", exact=True)).to_be_focused()
+    expect_step(page, 1)
+
+
+def test_icon_buttons_have_names(page: Page, site: Site) -> None:
+    open_page(page, site)
+    unnamed = page.locator(".live-static button").evaluate_all(
+        "all => all.filter(b => !b.getAttribute('aria-label') && !/[\\p{L}\\p{N}]/u.test(b.textContent)).length"
+    )
+    assert unnamed == 0
