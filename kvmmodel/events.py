@@ -347,7 +347,7 @@ class HostIpi(Event):
 
 @dataclass(frozen=True, slots=True)
 class HostIrq(Event):
-    """A host interrupt is taken on this CPU; ``name`` is reschedule, call_function_single, timer or device."""
+    """A host interrupt is taken on this CPU; ``name`` is reschedule, call_function_single, timer or tick."""
 
     kind: ClassVar[str] = "host_irq"
     lane: ClassVar[str] = "sched"

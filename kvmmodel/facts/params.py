@@ -36,7 +36,8 @@ def resolve(cpu: Processor, kernel: Kernel, asked: dict[str, Any]) -> dict[str, 
             raise ValueError(f"kernel {kernel.release} has no parameter {name!r} in the model: expected one of {names}")
     found = {name: asked.get(name, value) for name, value in here.items() if value is not None}
     for name, value in found.items():
-        if isinstance(here[name], int) and not isinstance(here[name], bool) and not isinstance(value, int):
+        wants_number = isinstance(here[name], int) and not isinstance(here[name], bool)
+        if wants_number and (isinstance(value, bool) or not isinstance(value, int)):
             raise ValueError(f"parameter {name} takes a number, got {value!r}")
     if found["avic"] == "auto":
         found["avic"] = "x2avic" in cpu.features

@@ -13,7 +13,7 @@ from kvmmodel.events import Event, Fault, HandlerEnter, HandlerLeave, Instructio
 from kvmmodel.silicon import vmcb as hw
 from kvmmodel.silicon.apic import MSR_IA32_APICBASE, X2APIC_ENABLE
 
-NMI_VECTOR = 2
+NMI_VECTOR, GP_VECTOR = 2, 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,9 @@ def fetch(guest: GuestCpu) -> Insn | None:
             if level.vector is not None and not iret(guest, level):
                 return None
             guest.levels.pop()
+            if level.vector is not None and guest.vmcb.single_step:
+                leave(guest, hw.SVM_EXIT_DB)
+                return None
     return None
 
 
@@ -107,6 +110,7 @@ def iret(guest: GuestCpu, level: Level) -> bool:
         leave(guest, hw.SVM_EXIT_IRET)
         return False
     guest.vmcb.rflags_if, guest.vmcb.int_state = level.saved_if, False
+    guest.regs.rip += guest.regs.length
     guest.emit(HandlerLeave(guest.ident, level.vector))
     return True
 
@@ -121,10 +125,7 @@ def vmrun(guest: GuestCpu) -> None:
     vmcb.event_inj = 0
     vector, kind = info & hw.SVM_EVTINJ_VEC_MASK, info & hw.SVM_EVTINJ_TYPE_MASK
     if kind == hw.SVM_EVTINJ_TYPE_EXEPT:
-        error = vmcb.event_inj_err if info & hw.SVM_EVTINJ_VALID_ERR else None
-        guest.faults.append((vector, error))
-        guest.emit(Fault(guest.ident, vector, error))
-        guest.levels[-1].insn = None  # the model's guests do not restart what faulted
+        raise_fault(guest, vector, vmcb.event_inj_err if info & hw.SVM_EVTINJ_VALID_ERR else None)
         return
     guest.emit(HandlerEnter(guest.ident, vector))
     guest.handled[vector] += 1
@@ -132,10 +133,20 @@ def vmrun(guest: GuestCpu) -> None:
     vmcb.rflags_if = vmcb.int_state = False
 
 
+def raise_fault(guest: GuestCpu, vector: int, error: int | None) -> None:
+    """An exception. The model's guests do not restart what faulted: they note it and go on behind it."""
+    guest.faults.append((vector, error))
+    guest.emit(Fault(guest.ident, vector, error))
+    guest.levels[-1].insn = None
+
+
 def retire(guest: GuestCpu) -> None:
     """KVM emulated the instruction that exited: take its result and go on behind it."""
     if guest.regs.retired:
         guest.regs.retired = False
+        insn = guest.levels[-1].insn
+        if insn is not None and insn.op == "wrmsr" and insn.a == MSR_IA32_APICBASE:
+            guest.x2apic = insn.b & X2APIC_ENABLE != 0
         guest.levels[-1].result = guest.regs.value
         guest.levels[-1].insn = None
 
@@ -154,8 +165,6 @@ def execute(guest: GuestCpu, insn: Insn) -> int | None:
     op, level = insn.op, guest.levels[-1]
     if op in ("wrmsr", "rdmsr"):
         regs.ecx, regs.value = insn.a, insn.b
-        if insn.a == MSR_IA32_APICBASE and op == "wrmsr":
-            guest.x2apic = insn.b & X2APIC_ENABLE != 0
         return leave(guest, hw.SVM_EXIT_MSR, int(op == "wrmsr"), 0)
     if op in ("mmio_write", "mmio_read"):
         regs.gpa, regs.value, regs.write = insn.a, insn.b, op == "mmio_write"
@@ -166,6 +175,9 @@ def execute(guest: GuestCpu, insn: Insn) -> int | None:
     if op == "hlt":
         return leave(guest, hw.SVM_EXIT_HLT, 0, 0)
     if op == "write_cr8":
+        if insn.a > 0xF:
+            raise_fault(guest, GP_VECTOR, 0)
+            return None
         regs.value = insn.a
         if hw.SVM_EXIT_WRITE_CR8 in vmcb.intercepts:
             return leave(guest, hw.SVM_EXIT_WRITE_CR8, 0, 0)
@@ -183,7 +195,7 @@ def execute(guest: GuestCpu, insn: Insn) -> int | None:
     vmcb.int_state = shadow
     regs.rip += regs.length
     level.insn = None
-    return None
+    return leave(guest, hw.SVM_EXIT_DB) if vmcb.single_step else None
 
 
 def leave(guest: GuestCpu, code: int, info1: int = 0, info2: int = 0) -> int:
@@ -194,8 +206,3 @@ def leave(guest: GuestCpu, code: int, info1: int = 0, info2: int = 0) -> int:
     vmcb.next_rip_saved = guest.nrips
     guest.emit(VmExit(guest.ident, hw.EXIT_NAMES[code], code))
     return code
-
-
-def externalleave(guest: GuestCpu, code: int) -> None:
-    """An exit that no instruction asked for: a host interrupt or the interrupt window."""
-    leave(guest, code, 0, 0)

@@ -78,7 +78,10 @@ def _operand(kind: str, word: str) -> int | str:
         return MSR_NAMES[word]
     if kind in ("msr", "n"):
         try:
-            return number(word)
+            value = number(word)
+            if not 0 <= value < 1 << 64:
+                raise ValueError
+            return value
         except ValueError:
             names = f" or one of {', '.join(MSR_NAMES)}" if kind == "msr" else ""
             raise ValueError(f"expected a number{names}, got {word!r}") from None

@@ -9,6 +9,7 @@ from kvmmodel.events import KvmApicvInhibitChanged
 from kvmmodel.kvm import svm  # noqa: F401 -- loads the vendor module
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
 from kvmmodel.kvm.kvm_main import kvm_vcpu_block
+from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.state import kvm_apic_get_state, kvm_apic_set_state, kvm_create_lapic
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
@@ -22,6 +23,7 @@ from kvmmodel.kvm.types import (
     Task,
     trace,
 )
+from kvmmodel.kvm.x86.emulate import kvm_set_cr8
 from kvmmodel.kvm.x86.inject import kvm_apic_accept_events, kvm_vcpu_reset
 from kvmmodel.kvm.x86.msrs import kvm_set_msr_ignored_check
 from kvmmodel.kvm.x86.run import vcpu_run
@@ -115,6 +117,17 @@ def kvm_run(vcpu: KvmVcpu) -> Suspend | None:
 
 def create_vcpu(kvm: Kvm, task: Task, vcpu_id: int) -> KvmVcpu:
     return vm_ioctl(kvm_arch_vcpu_create, kvm, task, vcpu_id)
+
+
+def set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
+    """KVM_SET_SREGS, as far as delivery goes: CR8, and with it the CR8 intercept. Every VMM does it before KVM_RUN."""
+    vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_arch_vcpu_ioctl_set_sregs, vcpu, cr8)
+
+
+@kernel(X86)
+def kvm_arch_vcpu_ioctl_set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
+    kvm_set_cr8(vcpu, cr8)
+    kvm_lapic_update_cr8_intercept(vcpu)
 
 
 def create_vm(kvm: Kvm) -> None:

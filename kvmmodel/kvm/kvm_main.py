@@ -67,7 +67,7 @@ def kvm_vcpu_wake_up(vcpu: KvmVcpu) -> bool:
 
 @kernel(FILE, since="6.1")
 def kvm_vcpu_halt(vcpu: KvmVcpu) -> Run:
-    """HLT: poll for a while, then block. Adjusts how long to poll next time."""
+    """HLT: poll for a while, then block. Adjusts how long to poll next time. Up to 5.15 a part of kvm_vcpu_block."""
     host = vcpu.kvm.host
     start = host.current.now
     polled = yield from halt_poll(vcpu)
@@ -76,9 +76,8 @@ def kvm_vcpu_halt(vcpu: KvmVcpu) -> Run:
         yield from kvm_vcpu_block(vcpu)
         waited = True
     halted = host.current.now - start
-    valid = kvm_arch_vcpu_runnable(vcpu) or kvm_cpu_has_pending_timer(vcpu)
-    trace(host, KvmVcpuWakeup, halted, waited, True)
-    update_halt_poll_ns(vcpu, halted, valid)
+    trace(host, KvmVcpuWakeup, halted, waited, True)  # on x86 every wake-up is valid
+    update_halt_poll_ns(vcpu, halted)
 
 
 def halt_poll(vcpu: KvmVcpu) -> Run:
@@ -113,25 +112,24 @@ def kvm_vcpu_block(vcpu: KvmVcpu) -> Run:
 @kernel(FILE)
 def kvm_vcpu_check_block(vcpu: KvmVcpu) -> int:
     """-4 (EINTR) when the vCPU should not block: it is runnable, or a timer is pending."""
+    runnable = kvm_arch_vcpu_runnable(vcpu)
+    if runnable and not vcpu.kvm.host.has("no_req_unhalt"):
+        kvm_make_request(KVM_REQ_UNHALT, vcpu)
     wakes = bool(
-        kvm_arch_vcpu_runnable(vcpu)
+        runnable
         or kvm_cpu_has_pending_timer(vcpu)
         or (vcpu.kvm.host.has("req_unblock") and kvm_check_request(KVM_REQ_UNBLOCK, vcpu))
     )
-    if wakes and not vcpu.kvm.host.has("no_req_unhalt"):
-        kvm_make_request(KVM_REQ_UNHALT, vcpu)
     trace(vcpu.kvm.host, CheckBlock, vcpu.vcpu_id, wakes)
     return -4 if wakes else 0
 
 
-def update_halt_poll_ns(vcpu: KvmVcpu, halted_ns: int, valid: bool) -> None:
-    """Grow towards short halts, shrink after long or useless ones."""
+def update_halt_poll_ns(vcpu: KvmVcpu, halted_ns: int) -> None:
+    """Grow towards short halts, shrink after long ones."""
     limit = vcpu.kvm.max_halt_poll_ns
     params = vcpu.kvm.host.params
     limit = params["halt_poll_ns"] if limit is None else limit
-    if not valid:
-        shrink_halt_poll_ns(vcpu)
-    elif not limit:
+    if not limit:
         vcpu.halt_poll_ns = 0
     elif halted_ns <= vcpu.halt_poll_ns:
         pass

@@ -30,7 +30,7 @@ def kvm_cpu_has_pending_timer(vcpu: KvmVcpu) -> bool:
 
 @kernel(X86)
 def kvm_arch_vcpu_runnable(vcpu: KvmVcpu) -> bool:
-    return vcpu_runnable(vcpu) or kvm_vcpu_has_events(vcpu)
+    return vcpu_runnable(vcpu) or vcpu.pv_unhalted or kvm_vcpu_has_events(vcpu)
 
 
 def vcpu_runnable(vcpu: KvmVcpu) -> bool:

@@ -123,9 +123,9 @@ def native_smp_send_reschedule(host: HostKernel, cpu: Cpu) -> None:
 
 @kernel(APIC)
 def default_send_IPI_single_phys(host: HostKernel, cpu: Cpu, name: str) -> None:
-    """The host's own APIC carries it; it arrives one IPI latency later."""
+    """The host's own APIC carries it; it arrives one IPI latency later, on the sending CPU itself at once."""
     trace(host, HostIpi, name, cpu.id)
-    post_irq(host, cpu, name, host.current.now + host.costs["ipi"])
+    post_irq(host, cpu, name, host.current.now + (host.costs["ipi"] if cpu is not host.current else 0))
 
 
 @kernel(CORE)
@@ -212,10 +212,17 @@ def post_irq(host: HostKernel, cpu: Cpu, name: str, arrival: int) -> None:
 
 
 def irq_pending(host: HostKernel, cpu: Cpu) -> bool:
-    """Whether a host interrupt has arrived, or a timer of this CPU has expired."""
-    return bool(cpu.irqs and cpu.irqs[0][0] <= cpu.now) or any(
-        t.cpu == cpu.id and t.expires is not None and t.expires <= cpu.now for t in host.timers
+    """Whether a host interrupt has arrived, a timer of this CPU has expired, or its thread's time is up."""
+    return (
+        bool(cpu.irqs and cpu.irqs[0][0] <= cpu.now)
+        or tick_due(cpu)
+        or any(t.cpu == cpu.id and t.expires is not None and t.expires <= cpu.now for t in host.timers)
     )
+
+
+def tick_due(cpu: Cpu) -> bool:
+    """The model's tick comes only where it changes something: another thread waits and the present one had its slice."""
+    return bool(cpu.queue) and cpu.current is not None and not cpu.need_resched and cpu.slice_end <= cpu.now
 
 
 def take_irqs(host: HostKernel) -> None:
@@ -224,6 +231,9 @@ def take_irqs(host: HostKernel) -> None:
     while cpu.irqs and cpu.irqs[0][0] <= cpu.now:
         _, _, name = cpu.irqs.pop(0)
         HANDLERS[name](host)
+    if tick_due(cpu):
+        trace(host, HostIrq, "tick")
+        cpu.need_resched = True
     if any(t.cpu == cpu.id and t.expires is not None and t.expires <= cpu.now for t in host.timers):
         asm_sysvec_apic_timer_interrupt(host)
 

@@ -58,6 +58,7 @@ class Cpu:
     wake_list: list[Task] = field(default_factory=list)  # woken from another CPU, queued once its IPI arrives
     irqs: list[tuple[int, int, str]] = field(default_factory=list)
     need_resched: bool = False
+    slice_end: int = 0  # when the tick takes the CPU from its thread, if another one waits
     running_vcpu: KvmVcpu | None = None
 
 
@@ -187,6 +188,8 @@ class KvmVcpu:
     nmi_pending: int = 0
     nmi_injected: bool = False
     nmi_masked: bool = False
+    nmi_iret_rip: int | None = None  # the intercepted IRET is about to be executed; NMIs come again once RIP moved on
+    pv_unhalted: bool = False
     apicv_active: bool = False
     pv_eoi_msr: int = 0
     pv_eoi_attention: bool = False  # KVM_APIC_PV_EOI_PENDING

@@ -63,6 +63,8 @@ def _next_irq(host: HostKernel, cpu: Cpu) -> int:
     times = [t.expires for t in host.timers if t.cpu == cpu.id and t.expires is not None]
     if cpu.irqs:
         times.append(cpu.irqs[0][0])
+    if cpu.queue and cpu.current is not None and not cpu.need_resched:
+        times.append(cpu.slice_end)
     return max(min(times), cpu.now) if times else NEVER
 
 
@@ -118,6 +120,7 @@ def _pick_next(machine: Machine, cpu: Cpu) -> None:
     task = cpu.queue.pop(0)
     machine.host.spend("context_switch")
     cpu.current, task.state = task, "running"
+    cpu.slice_end = cpu.now + machine.host.costs["slice"]
     if task.vcpu is None:
         trace(machine.host, SchedIn, task.name)  # a vCPU's thread tells it itself, in kvm_sched_in
 

@@ -61,14 +61,17 @@ class Vcpu:
 
     def get_lapic(self) -> bytes:
         """KVM_GET_LAPIC: the 1024-byte register page."""
+        self.vm.catch_up()
         return ioctl.get_lapic(self.kvm_vcpu)
 
     def set_lapic(self, page: bytes) -> None:
         """KVM_SET_LAPIC. ValueError for a page that KVM refuses."""
+        self.vm.catch_up()
         ioctl.set_lapic(self.kvm_vcpu, page)
 
     def get_msr(self, index: int) -> int:
         """KVM_GET_MSRS of one MSR. MsrError where KVM refuses."""
+        self.vm.catch_up()
         value = ioctl.get_msr(self.kvm_vcpu, index)
         if value is None:
             raise MsrError(f"KVM refuses to read MSR {index:#x}")
@@ -76,6 +79,7 @@ class Vcpu:
 
     def set_msr(self, index: int, value: int) -> None:
         """KVM_SET_MSRS of one MSR. MsrError where KVM refuses."""
+        self.vm.catch_up()
         if ioctl.set_msr(self.kvm_vcpu, index, value):
             raise MsrError(f"KVM refuses {value:#x} for MSR {index:#x}")
 

@@ -145,11 +145,18 @@ class Vm:
     def signal_msi(self, address: int, data: int) -> int:
         """KVM_SIGNAL_MSI: how many vCPUs accepted, 0: dropped, -1: nobody matched, -22: malformed address."""
         host = self.machine.host
+        if self.machine.held:  # some thread runs, and it is this thread that makes the call
+            return ioctl.signal_msi(self.machine.kvm, address, data)
         before, host.current = host.current, self.userspace_cpu()
         try:
             return ioctl.signal_msi(self.machine.kvm, address, data)
         finally:
             host.current = before
+
+    def catch_up(self) -> None:
+        """Bring the clock of the CPU that acts up to now: between two runs it has stood still."""
+        current = self.machine.host.current
+        current.now = max(current.now, self.machine.now)
 
     def userspace_cpu(self) -> Cpu:
         """The physical CPU that userspace's own thread runs on, its clock brought up to now."""
@@ -167,6 +174,9 @@ class Vm:
 
     def burn(self, cpu: int, ns: int) -> None:
         """Let another thread of the host want a physical CPU, and keep it for a while once it has it."""
+        known = [c.id for c in self.machine.host.cpus]
+        if cpu not in known:
+            raise ValueError(f"burn: there is no physical CPU {cpu}, expected one of {', '.join(map(str, known))}")
         name = f"host-task-{cpu}"
         thread = self.machine.threads.get(name) or self._thread(name, cpu)
         thread.burn += ns

@@ -24,6 +24,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvmmodel.events import Event
 from kvmmodel.guest.program import BUILT_IN_BODIES, parse, vectors
 
 ACTIONS = {"signal_msi": 2, "burn": 2}
@@ -107,6 +108,8 @@ class _Reader:
         return data
 
     def lines(self, at: str, rows: Any) -> tuple[str, ...]:
+        if not isinstance(rows, list):
+            raise self.fail(f"{at}: expected an array of strings, got {rows!r}", at.split()[-1])
         for row in rows:
             if not isinstance(row, str):
                 raise self.fail(f"{at}: expected a string, got {row!r}", str(row))
@@ -153,6 +156,9 @@ def read(name: str, text: str) -> Scenario:
     count = vm.get("vcpus", 2)
     if not 1 <= count <= 255:
         raise reader.fail(f"[vm]: vcpus takes 1 to 255, got {count}", "vcpus")
+    pins = vm.get("pcpus", [])
+    if not all(isinstance(pin, int) and not isinstance(pin, bool) and pin >= 0 for pin in pins):
+        raise reader.fail(f"[vm]: pcpus takes numbers, got {pins!r}", "pcpus")
     handlers = {k: reader.code(f"[handlers] {k}", v) for k, v in data.get("handlers", {}).items()}
     programs, idt = _vcpus(reader, data.get("vcpu", {}), count, {*handlers, *BUILT_IN_BODIES})
     return Scenario(
@@ -206,9 +212,18 @@ def _when(reader: _Reader, data: Any, count: int) -> dict[str, Any]:
     reader.table("when", data, "when")
     if not {"start", "mark", "halted", "port", "event"} & set(data):
         raise reader.fail("when: expected one of start, mark, halted, port, event", "when")
-    if data.get("vcpu", 0) >= count:
+    if "event" in data:
+        _kind(reader, data["event"])
+    if not 0 <= data.get("vcpu", 0) < count:
         raise reader.fail(f"when: the VM has vCPUs 0 to {count - 1}", "vcpu")
     return dict(data)
+
+
+def _kind(reader: _Reader, kind: str) -> None:
+    """The name of an event, as --json shows it."""
+    kinds = sorted(event.kind for event in Event.__subclasses__())
+    if kind not in kinds:
+        raise reader.fail(f"no event {kind!r}, expected one of {', '.join(kinds)}", kind)
 
 
 def _rule(reader: _Reader, row: Any, count: int) -> Rule:
@@ -223,6 +238,7 @@ def _race(reader: _Reader, row: Any, count: int) -> Race:
     if set(row) != {"at", "run", "until"}:
         raise reader.fail("[[race]]: needs at, run and until", "[[race]]")
     who = row["run"]
-    if who != "userspace" and not (isinstance(who, int) and who < count):
+    if who != "userspace" and not (isinstance(who, int) and 0 <= who < count):
         raise reader.fail(f'[[race]]: run takes a vCPU, 0 to {count - 1}, or "userspace"', "run")
+    _kind(reader, row["until"])
     return Race(_when(reader, row["at"], count), None if who == "userspace" else who, row["until"])

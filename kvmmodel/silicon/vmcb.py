@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 SVM_EXIT_WRITE_CR8 = 0x018
+SVM_EXIT_DB = 0x041
 SVM_EXIT_INTR = 0x060
 SVM_EXIT_NMI = 0x061
 SVM_EXIT_VINTR = 0x064
@@ -21,6 +22,7 @@ SVM_EXIT_NPF = 0x400
 
 EXIT_NAMES = {
     SVM_EXIT_WRITE_CR8: "write_cr8",
+    SVM_EXIT_DB: "DB excp",
     SVM_EXIT_INTR: "interrupt",
     SVM_EXIT_NMI: "nmi",
     SVM_EXIT_VINTR: "vintr",
@@ -79,3 +81,4 @@ class Vmcb:
     int_state: bool = False  # interrupt shadow
     next_rip_saved: bool = False
     rflags_if: bool = False
+    single_step: bool = False  # RFLAGS.TF, set by the hypervisor: #DB, intercepted, after one instruction

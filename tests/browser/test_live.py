@@ -106,3 +106,15 @@ def test_icon_buttons_have_names(page: Page, site: Site) -> None:
         "all => all.filter(b => !b.getAttribute('aria-label') && !/[\\p{L}\\p{N}]/u.test(b.textContent)).length"
     )
     assert unnamed == 0
+
+
+def test_a_screen_reader_hears_the_sentence_and_the_position(page: Page, site: Site) -> None:
+    open_page(page, site)
+    go_live(page)
+    page.locator(f"{LIVE}.km-fwd").click()
+    expect_step(page, 2)
+    sentence = page.locator(f"{LIVE}.km-say").inner_text().replace("\n", " ")
+    said = page.locator(f"{LIVE}.km-announce[aria-live=polite]")
+    expect(said).to_contain_text(sentence.split("·")[0].strip())
+    handle = page.locator(f"{LIVE}.km-scrub .noUi-handle")
+    assert "Step 2 of" in (handle.get_attribute("aria-valuetext") or "")

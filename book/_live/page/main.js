@@ -4,6 +4,7 @@ import '@lumino/widgets/style/index.css';
 import '@jupyter-widgets/controls/css/labvariables.css';
 import '@jupyter-widgets/controls/css/widgets-base.css';
 import './live.css';
+import { installAnnouncer } from './announce.js';
 import { Bar } from './bar.js';
 import { installKeys } from './keys.js';
 import { Reader } from './reader.js';
@@ -31,6 +32,7 @@ function goLive(element, drawn) {
 
 function main() {
   installKeys();
+  installAnnouncer();
   const drawn = drawStatic().catch(error => { console.error(error); return null; });
   const element = document.querySelector('.live-bar');
   if (element) goLive(element, drawn);

@@ -110,7 +110,12 @@ def __apic_accept_irq(apic: KvmLapic, delivery_mode: int, vector: int, level: bo
         kvm_make_request(KVM_REQ_EVENT, vcpu)
         kvm_vcpu_kick(vcpu)
         return 1
-    return 0  # SMI and REMRD come with later work; ExtINT messages are ignored by KVM too
+    if delivery_mode == hw.APIC_DM_REMRD:
+        vcpu.pv_unhalted = True
+        kvm_make_request(KVM_REQ_EVENT, vcpu)
+        kvm_vcpu_kick(vcpu)
+        return 1
+    return 0  # ExtINT: no message brings one. SMI: as a kernel without CONFIG_KVM_SMM
 
 
 @kernel("arch/x86/kvm/x86.c")

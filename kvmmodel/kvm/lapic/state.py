@@ -9,6 +9,7 @@ from kvmmodel.kvm.lapic.map import kvm_recalculate_apic_map
 from kvmmodel.kvm.lapic.priority import apic_update_ppr, kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.registers import (
     LVT_MASKS,
+    apic_lvtt_oneshot,
     apic_lvtt_tscdeadline,
     apic_x2apic_mode,
     kvm_apic_hw_enabled,
@@ -21,6 +22,7 @@ from kvmmodel.kvm.lapic.timer import (
     apic_timer_fn,
     apic_update_lvtt,
     cancel_apic_timer,
+    limit_periodic_timer_frequency,
     start_sw_timer,
     update_divide_count,
 )
@@ -195,11 +197,14 @@ def kvm_apic_set_state(vcpu: KvmVcpu, page: bytes) -> None:
 
 
 def _restore_timer(apic: KvmLapic) -> None:
-    """Go on counting from TMCCT, at most TMICT."""
-    timer, cycle = apic.timer, apic.vcpu.kvm.bus_cycle_ns * apic.timer.divide_count
-    timer.period = kvm_lapic_get_reg(apic, hw.APIC_TMICT) * cycle
+    """Go on counting from TMCCT, at most TMICT. None left: a whole period, but newer kernels fire a one-shot timer now."""
+    timer, host, cycle = apic.timer, apic.vcpu.kvm.host, apic.vcpu.kvm.bus_cycle_ns * apic.timer.divide_count
     if not apic_lvtt_tscdeadline(apic):
+        timer.period = kvm_lapic_get_reg(apic, hw.APIC_TMICT) * cycle
+        limit_periodic_timer_frequency(apic)
         remaining = min(apic.regs.get(hw.APIC_TMCCT, 0) * cycle, timer.period)
-        timer.target_expiration = apic.vcpu.kvm.host.current.now + remaining
+        if not remaining and not (apic_lvtt_oneshot(apic) and host.has("restored_oneshot_fires")):
+            remaining = timer.period
+        timer.target_expiration = host.current.now + remaining
     apic.regs.pop(hw.APIC_TMCCT, None)
     start_sw_timer(apic)

@@ -105,10 +105,16 @@ def set_target_expiration(apic: KvmLapic) -> bool:
     if not timer.period:
         timer.target_expiration = 0
         return False
-    if apic_lvtt_period(apic):
-        timer.period = max(timer.period, kvm.host.params["min_timer_period_us"] * 1000)
+    limit_periodic_timer_frequency(apic)
     timer.target_expiration = kvm.host.current.now + timer.period
     return True
+
+
+@kernel(FILE)
+def limit_periodic_timer_frequency(apic: KvmLapic) -> None:
+    """No guest may keep the host busy with a period that is too short."""
+    if apic_lvtt_period(apic) and apic.timer.period:
+        apic.timer.period = max(apic.timer.period, apic.vcpu.kvm.host.params["min_timer_period_us"] * 1000)
 
 
 @kernel(FILE)
@@ -121,6 +127,7 @@ def update_target_expiration(apic: KvmLapic, old_divisor: int) -> None:
     """A new divisor rescales what is left of a running count."""
     timer, now = apic.timer, apic.vcpu.kvm.host.current.now
     timer.period = kvm_lapic_get_reg(apic, hw.APIC_TMICT) * apic.vcpu.kvm.bus_cycle_ns * timer.divide_count
+    limit_periodic_timer_frequency(apic)
     remaining = max(timer.target_expiration - now, 0)
     timer.target_expiration = now + remaining * timer.divide_count // old_divisor
 

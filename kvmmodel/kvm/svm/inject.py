@@ -82,14 +82,24 @@ def interrupt_window_interception(vcpu: KvmVcpu) -> int:
 
 @kernel(FILE)
 def svm_enable_nmi_window(vcpu: KvmVcpu) -> None:
-    """The IRET that ends the present handler is intercepted already."""
+    """While an NMI handler runs, its IRET is intercepted: enough. After that, or in a shadow, single-step over it."""
+    if vcpu.nmi_masked and vcpu.nmi_iret_rip is None:
+        return
+    vcpu.vmcb.single_step = True
 
 
 @kernel(FILE)
 def iret_interception(vcpu: KvmVcpu) -> int:
-    """The NMI handler returns: NMIs may come again once the IRET is done."""
+    """The NMI handler returns: NMIs may come again once the IRET is done, svm_complete_interrupts sees to that."""
     vcpu.vmcb.intercepts.discard(hw.SVM_EXIT_IRET)
-    vcpu.nmi_masked = False
+    vcpu.nmi_iret_rip = vcpu.regs.rip
+    kvm_make_request(KVM_REQ_EVENT, vcpu)
+    return 1
+
+
+def db_interception(vcpu: KvmVcpu) -> int:
+    """The single step that svm_enable_nmi_window asked for is done."""
+    vcpu.vmcb.single_step = False
     kvm_make_request(KVM_REQ_EVENT, vcpu)
     return 1
 
@@ -98,6 +108,9 @@ def iret_interception(vcpu: KvmVcpu) -> int:
 def svm_complete_interrupts(vcpu: KvmVcpu) -> None:
     """After an exit: what EXITINTINFO names was not delivered to the end and is queued again; the rest has been."""
     info = vcpu.vmcb.exit_int_info
+    if vcpu.nmi_iret_rip is not None and vcpu.regs.rip != vcpu.nmi_iret_rip:
+        vcpu.nmi_iret_rip, vcpu.nmi_masked = None, False
+        kvm_make_request(KVM_REQ_EVENT, vcpu)
     vcpu.nmi_injected = False
     vcpu.exception.injected = False
     vcpu.interrupt = QueuedInterrupt()

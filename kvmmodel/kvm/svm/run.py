@@ -7,7 +7,13 @@ from collections.abc import Callable
 from kvmmodel.events import KvmEntry, KvmExit, KvmPio, KvmUserspaceExit, TprSync
 from kvmmodel.kvm.lapic.registers import APIC_TASKPRI
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.svm.inject import interrupt_window_interception, iret_interception, svm_complete_interrupts
+from kvmmodel.kvm.sched import native_smp_send_reschedule
+from kvmmodel.kvm.svm.inject import (
+    db_interception,
+    interrupt_window_interception,
+    iret_interception,
+    svm_complete_interrupts,
+)
 from kvmmodel.kvm.types import VMRUN, KvmVcpu, Run, trace
 from kvmmodel.kvm.x86.emulate import kvm_mmu_page_fault, kvm_set_cr8, x86_emulate_instruction
 from kvmmodel.kvm.x86.fastpath import EXIT_FASTPATH_NONE, handle_fastpath_hlt, handle_fastpath_wrmsr
@@ -24,6 +30,8 @@ def svm_vcpu_run(vcpu: KvmVcpu) -> Run:
     """Enter the guest and come back. Returns what the fast path made of the exit."""
     vmcb, host = vcpu.vmcb, vcpu.kvm.host
     trace(host, KvmEntry, vcpu.vcpu_id, vcpu.regs.rip, vmcb.event_inj, vcpu.immediate_exit)
+    if vcpu.immediate_exit:
+        native_smp_send_reschedule(host, host.current)  # pending at VMRUN: the event goes in, and out it comes
     sync_lapic_to_cr8(vcpu)
     yield VMRUN
     sync_cr8_to_lapic(vcpu)
@@ -131,6 +139,7 @@ EXIT_HANDLERS: dict[int, Callable[[KvmVcpu], int]] = {
     hw.SVM_EXIT_INTR: intr_interception,
     hw.SVM_EXIT_VINTR: interrupt_window_interception,
     hw.SVM_EXIT_IRET: iret_interception,
+    hw.SVM_EXIT_DB: db_interception,
     hw.SVM_EXIT_MSR: msr_interception,
     hw.SVM_EXIT_HLT: kvm_emulate_halt,
     hw.SVM_EXIT_WRITE_CR8: cr8_write_interception,
@@ -157,7 +166,7 @@ def init_vmcb(vcpu: KvmVcpu) -> None:
     vmcb = vcpu.vmcb
     vmcb.intercepts = {hw.SVM_EXIT_INTR, hw.SVM_EXIT_NMI, hw.SVM_EXIT_HLT, hw.SVM_EXIT_WRITE_CR8}
     vmcb.v_irq, vmcb.v_tpr, vmcb.event_inj = False, 0, 0
-    vmcb.rflags_if = vmcb.int_state = False
+    vmcb.rflags_if = vmcb.int_state = vmcb.single_step = False
 
 
 @kernel(FILE)

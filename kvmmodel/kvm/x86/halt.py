@@ -18,6 +18,6 @@ def kvm_emulate_halt(vcpu: KvmVcpu) -> int:
 
 @kernel(FILE)
 def __kvm_emulate_halt(vcpu: KvmVcpu) -> int:
-    waiting = vcpu.kvm.host.has("halt_tests_events") and kvm_vcpu_has_events(vcpu)
+    waiting = vcpu.kvm.host.has("halt_tests_events") and (kvm_vcpu_has_events(vcpu) or vcpu.pv_unhalted)
     vcpu.mp_state = KVM_MP_STATE_RUNNABLE if waiting else KVM_MP_STATE_HALTED
     return 1

@@ -41,11 +41,10 @@ def kvm_check_and_inject_events(vcpu: KvmVcpu) -> None:
         can_inject = False
     if vcpu.nmi_pending:
         can_inject = _inject_nmi(vcpu, can_inject)
-    if kvm_cpu_has_injectable_intr(vcpu):
+    if not vcpu.immediate_exit and kvm_cpu_has_injectable_intr(vcpu):
         allowed = ops.interrupt_allowed(vcpu, True) if can_inject else -16
         if allowed < 0:
-            kvm_make_request(KVM_REQ_EVENT, vcpu)
-            vcpu.immediate_exit = True
+            vcpu.immediate_exit = True  # vcpu_enter_guest will ask again, and not let the guest run before that
             return
         if allowed:
             irq = kvm_cpu_get_interrupt(vcpu)
@@ -59,7 +58,6 @@ def kvm_check_and_inject_events(vcpu: KvmVcpu) -> None:
 def _inject_nmi(vcpu: KvmVcpu, can_inject: bool) -> bool:
     allowed = kvm_x86_ops.nmi_allowed(vcpu, True) if can_inject else -16
     if allowed < 0:
-        kvm_make_request(KVM_REQ_EVENT, vcpu)
         vcpu.immediate_exit = True
         return can_inject
     if allowed:
@@ -121,6 +119,7 @@ def kvm_vcpu_reset(vcpu: KvmVcpu, init_event: bool) -> None:
     kvm_lapic_reset(vcpu, init_event)
     vcpu.nmi_queued = vcpu.nmi_pending = 0
     vcpu.nmi_injected = vcpu.nmi_masked = False
+    vcpu.nmi_iret_rip = None
     vcpu.interrupt, vcpu.exception = QueuedInterrupt(), QueuedException()
     kvm_x86_ops.vcpu_reset(vcpu, init_event)
     kvm_make_request(KVM_REQ_EVENT, vcpu)

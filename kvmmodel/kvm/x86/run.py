@@ -70,7 +70,7 @@ def xfer_to_guest_mode_handle_work(vcpu: KvmVcpu) -> Run:
 def vcpu_block(vcpu: KvmVcpu) -> Run:
     """Not runnable: halt or wait. Then see whether it is now."""
     if not kvm_arch_vcpu_runnable(vcpu):
-        if vcpu.mp_state == KVM_MP_STATE_HALTED and vcpu.kvm.host.has("halt_polls_in_vcpu_halt"):
+        if vcpu.mp_state == KVM_MP_STATE_HALTED:
             yield from kvm_vcpu_halt(vcpu)
         else:
             yield from kvm_vcpu_block(vcpu)
@@ -79,6 +79,7 @@ def vcpu_block(vcpu: KvmVcpu) -> Run:
             return 1
     kvm_apic_accept_events(vcpu)
     if vcpu.mp_state == KVM_MP_STATE_HALTED:
+        vcpu.pv_unhalted = False
         vcpu.mp_state = KVM_MP_STATE_RUNNABLE
     return 1
 
@@ -105,6 +106,8 @@ def vcpu_enter_guest(vcpu: KvmVcpu) -> Run:
     if kvm_vcpu_exit_request(vcpu):
         set_mode(vcpu, OUTSIDE_GUEST_MODE)
         take_irqs(host)
+        if vcpu.immediate_exit:
+            kvm_make_request(KVM_REQ_EVENT, vcpu)
         ops.cancel_injection(vcpu)
         kvm_lapic_sync_from_vapic(vcpu)
         return 1

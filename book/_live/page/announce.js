@@ -1,0 +1,38 @@
+// What a screen reader hears of a stepper. Python redraws the figure as a whole, so what must last is kept here: one
+// live region a stepper that repeats the sentence, and the words for the scrubber's position.
+
+const QUIET = '.km-playing';   // while it plays, only where it stops is worth saying
+
+function region(stepper) {
+  let found = stepper.querySelector(':scope > .km-announce');
+  if (!found) {
+    found = document.createElement('div');
+    found.className = 'km-announce km-vh';
+    found.setAttribute('aria-live', 'polite');
+    stepper.append(found);
+  }
+  return found;
+}
+
+function announce(stepper) {
+  const sentence = stepper.querySelector('.km-say')?.textContent.replace(/\s+/g, ' ').trim() ?? '';
+  const handle = stepper.querySelector('.km-scrub .noUi-handle');
+  const words = [...stepper.querySelectorAll('.km-figure svg[role=img]')].find(svg => svg.getClientRects().length);
+  if (handle && words) handle.setAttribute('aria-valuetext', words.getAttribute('aria-label'));
+  if (handle) handle.setAttribute('aria-label', 'Step');
+  const said = region(stepper);
+  if (!stepper.querySelector(QUIET) && said.textContent !== sentence) said.textContent = sentence;
+}
+
+export function installAnnouncer() {
+  const due = new Set();
+  const look = changes => {
+    for (const { target } of changes) {
+      const stepper = (target.nodeType === Node.ELEMENT_NODE ? target : target.parentElement)?.closest('.km-stepper');
+      if (!stepper || target.closest?.('.km-announce') || due.has(stepper)) continue;
+      due.add(stepper);
+      requestAnimationFrame(() => { due.delete(stepper); announce(stepper); });
+    }
+  };
+  new MutationObserver(look).observe(document.body, { subtree: true, childList: true });
+}
