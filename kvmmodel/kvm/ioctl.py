@@ -93,6 +93,21 @@ def kvm_apicv_init(kvm: Kvm) -> None:
 
 
 @kernel(X86)
+def kvm_arch_init_vm(kvm: Kvm) -> None:
+    kvm_apicv_init(kvm)
+
+
+@kernel(MAIN)
+def kvm_create_vm(kvm: Kvm) -> None:
+    kvm_arch_init_vm(kvm)
+
+
+@kernel(MAIN)
+def kvm_dev_ioctl(call: Callable[..., T], *args: object) -> T:
+    return call(*args)
+
+
+@kernel(X86)
 def kvm_arch_vcpu_ioctl_run(vcpu: KvmVcpu) -> Suspend | None:
     """Run, or go on running, until the thread gives the CPU away (returns why) or goes to userspace (None)."""
     waits = vcpu.mp_state == KVM_MP_STATE_UNINITIALIZED
@@ -131,7 +146,7 @@ def kvm_arch_vcpu_ioctl_set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
 
 
 def create_vm(kvm: Kvm) -> None:
-    kvm_apicv_init(kvm)
+    entry_SYSCALL_64_after_hwframe(kvm_dev_ioctl, kvm_create_vm, kvm)
 
 
 def signal_msi(kvm: Kvm, address: int, data: int) -> int:

@@ -221,7 +221,7 @@ def irq_pending(host: HostKernel, cpu: Cpu) -> bool:
 
 
 def tick_due(cpu: Cpu) -> bool:
-    """The model's tick comes only where it changes something: another thread waits and the present one had its slice."""
+    """The tick comes only where it changes something: another thread waits and the present one had its slice."""
     return bool(cpu.queue) and cpu.current is not None and not cpu.need_resched and cpu.slice_end <= cpu.now
 
 

@@ -109,7 +109,7 @@ class _Reader:
 
     def lines(self, at: str, rows: Any) -> tuple[str, ...]:
         if not isinstance(rows, list):
-            raise self.fail(f"{at}: expected an array of strings, got {rows!r}", at.split()[-1])
+            raise self.fail(f"{at}: expected an array of strings, got {rows!r}", at.rsplit(maxsplit=1)[-1])
         for row in rows:
             if not isinstance(row, str):
                 raise self.fail(f"{at}: expected a string, got {row!r}", str(row))

@@ -197,7 +197,7 @@ def kvm_apic_set_state(vcpu: KvmVcpu, page: bytes) -> None:
 
 
 def _restore_timer(apic: KvmLapic) -> None:
-    """Go on counting from TMCCT, at most TMICT. None left: a whole period, but newer kernels fire a one-shot timer now."""
+    """Go on counting from TMCCT, at most TMICT. None left: a whole period, or (one-shot, newer kernels) at once."""
     timer, host, cycle = apic.timer, apic.vcpu.kvm.host, apic.vcpu.kvm.bus_cycle_ns * apic.timer.divide_count
     if not apic_lvtt_tscdeadline(apic):
         timer.period = kvm_lapic_get_reg(apic, hw.APIC_TMICT) * cycle

@@ -1,0 +1,141 @@
+"""Reset values and APIC_BASE."""
+
+import pytest
+
+from kvmmodel import GuestFault, MsrError
+from tests.machines import (
+    APIC_BASE,
+    DFR,
+    ESR,
+    ICR,
+    ID,
+    IRR,
+    LDR,
+    LVR,
+    LVT0,
+    LVT1,
+    LVTERR,
+    LVTPC,
+    LVTT,
+    LVTTHMR,
+    PPR,
+    SERIES,
+    SVR,
+    TDCR,
+    TMCCT,
+    TMICT,
+    TPR,
+    booted,
+    irr,
+    load,
+    vm,
+    word,
+    x2apic,
+)
+
+ZERO = (TPR, PPR, LDR, ESR, ICR, TMICT, TMCCT, TDCR)
+MASKED = (LVTT, LVTTHMR, LVTPC, LVT1, LVTERR)
+RESET = [
+    {ID: 0, LVT0: 0x700},
+    {ID: 0x01000000, LVT0: 0x10000},
+]
+
+
+@pytest.mark.parametrize("kernel", SERIES)
+@pytest.mark.parametrize("vcpu", [0, 1])
+def test_reset_values(kernel, vcpu):
+    """live 6.18.44: a page right after KVM_CREATE_VCPU. LINT0 of the BSP is open for the 8259."""
+    page = vm(2, kernel).vcpus[vcpu].get_lapic()
+    expected = RESET[vcpu] | dict.fromkeys(ZERO, 0) | dict.fromkeys(MASKED, 0x10000)
+    expected |= {LVR: 0x50014, DFR: 0xFFFFFFFF, SVR: 0xFF}
+    assert {register: word(page, register) for register in expected} == expected
+    assert page == vm(2, kernel).vcpus[vcpu].get_lapic()
+
+
+@pytest.mark.parametrize(("vcpu", "base"), [(0, 0xFEE00900), (1, 0xFEE00800)])
+def test_reset_value_of_apic_base(vcpu, base):
+    """live 6.18.44: enabled, xAPIC; bit 8 on the BSP."""
+    assert vm(2).vcpus[vcpu].get_msr(APIC_BASE) == base
+
+
+OFF, XAPIC, X2APIC = 0xFEE00000, 0xFEE00800, 0xFEE00C00
+
+
+@pytest.mark.parametrize("host_initiated", [True, False])
+@pytest.mark.parametrize("old", [OFF, XAPIC, X2APIC])
+@pytest.mark.parametrize("new", [OFF, XAPIC, X2APIC])
+def test_transitions_of_apic_base(old, new, host_initiated):
+    """live 6.18.44: userspace may go anywhere; a guest neither from x2APIC to xAPIC nor from off to x2APIC."""
+    vcpu = vm().vcpus[0]
+    vcpu.set_msr(APIC_BASE, old)
+    if host_initiated:
+        vcpu.set_msr(APIC_BASE, new)
+        assert vcpu.get_msr(APIC_BASE) == new
+    elif (old, new) in ((X2APIC, XAPIC), (OFF, X2APIC)):
+        with pytest.raises(GuestFault) as fault:
+            vcpu.guest.wrmsr(APIC_BASE, new)
+        assert (fault.value.vector, fault.value.error_code) == (13, 0)
+        assert vcpu.get_msr(APIC_BASE) == old
+    else:
+        vcpu.guest.wrmsr(APIC_BASE, new)
+        assert vcpu.get_msr(APIC_BASE) == new
+
+
+@pytest.mark.parametrize("value", [0xFEE00400, 0xFEE00801, 0xFEE00A00, 1 << 60 | 0xFEE00800])
+def test_reserved_bits_and_extd_without_en_are_refused(value):
+    """source 6.18.35: also to userspace."""
+    with pytest.raises(MsrError):
+        vm().vcpus[0].set_msr(APIC_BASE, value)
+
+
+def test_x2apic_needs_its_cpuid_bit():
+    """source 6.18.35: without it EXTD is a reserved bit."""
+    with pytest.raises(MsrError):
+        vm(x2apic=False).vcpus[0].set_msr(APIC_BASE, X2APIC)
+
+
+def test_ids_on_the_way_to_x2apic_and_back():
+    """live 6.18.44: the ID is the vcpu_id in each mode; LDR keeps the x2APIC value on the way back."""
+    vcpu = vm(2).vcpus[1]
+    vcpu.set_msr(APIC_BASE, X2APIC)
+    assert (vcpu.get_msr(0x802), vcpu.get_msr(0x80D)) == (1, 2)
+    vcpu.set_msr(APIC_BASE, XAPIC)
+    page = vcpu.get_lapic()
+    assert (word(page, ID), word(page, LDR)) == (1 << 24, 2)
+
+
+def test_the_x2apic_ldr_is_cluster_and_bit():
+    """x2APIC specification: LDR = (id >> 4) << 16 | 1 << (id & 15)."""
+    made = x2apic(18)
+    assert [v.get_msr(0x80D) for v in (made.vcpus[3], made.vcpus[15], made.vcpus[17])] == [8, 0x8000, 0x10002]
+
+
+def test_requests_survive_software_disable_and_x2apic():
+    """live 6.18.44: IRR is kept through SVR := 0xff and the change to x2APIC."""
+    made = x2apic(1)
+    vcpu = made.vcpus[0]
+    vcpu.set_msr(APIC_BASE, XAPIC)
+    load(vcpu, {SVR: 0x1FF}, {IRR: [0x41]})
+    load(vcpu, {SVR: 0xFF})
+    vcpu.set_msr(APIC_BASE, X2APIC)
+    assert irr(made) == [{0x41}]
+    vcpu.set_msr(APIC_BASE, OFF)
+    assert irr(made) == [{0x41}]
+
+
+def test_another_base_inhibits_apicv_for_good():
+    """source 6.18.35: APIC_BASE_MODIFIED is sticky."""
+    made = vm()
+    made.vcpus[0].set_msr(APIC_BASE, 0xFEF00800)
+    made.vcpus[0].set_msr(APIC_BASE, XAPIC)
+    assert "APIC_BASE_MODIFIED" in made.inhibits
+
+
+def test_init_keeps_the_mode_and_the_id():
+    """source 6.18.35: kvm_lapic_reset with init_event leaves APIC_BASE; SVR and IRR are reset."""
+    made = booted(2)
+    target = made.vcpus[1]
+    made.vcpus[0].guest.wrmsr(0x830, 1 << 32 | 0x4500)
+    made.run()
+    assert target.get_msr(APIC_BASE) == X2APIC
+    assert (target.get_msr(0x802), target.get_msr(0x80F), target.lapic.irr) == (1, 0xFF, 0)

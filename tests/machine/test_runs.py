@@ -1,0 +1,66 @@
+"""Runs as a whole: deterministic on every release, nothing lost."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvmmodel import Host
+from kvmmodel.events import Ack, ClearIsr, HandlerEnter, HandlerLeave, SetIrr
+from kvmmodel.scenarios.run import built_in, names, run
+from kvmmodel.trace import ftrace
+from kvmmodel.trace.stacks import histogram
+from tests.machines import MSI, RELEASES, booted, events
+
+
+def play(name, kernel, **options):
+    return run(built_in(name), Host("zen4", kernel, avic=False), **options)
+
+
+@pytest.mark.parametrize("kernel", RELEASES)
+@pytest.mark.parametrize("name", names())
+def test_every_accepted_vector_is_handled_exactly_once(name, kernel):
+    """Accepted, taken, handled, ended: the same vectors on the same vCPUs, and nothing left at the end."""
+    made = play(name, kernel, stacks=False)
+    counts = [sorted((e.vcpu_id, e.vector) for e in events(made, kind)) for kind in (SetIrr, Ack, ClearIsr)]
+    handled = sorted((e.vcpu_id, e.vector) for e in events(made, HandlerEnter) if e.vector != 2)
+    assert counts == [handled] * 3
+    assert [(v.lapic.irr, v.lapic.isr, v.kvm_vcpu.requests) for v in made.vcpus] == [(0, 0, 0)] * len(made.vcpus)
+    assert len(events(made, HandlerLeave)) == len(events(made, HandlerEnter))
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_same_run_twice_is_the_same_byte_for_byte(name):
+    one, two = play(name, "6.12"), play(name, "6.12")
+    assert ftrace.render(one.trace.records, one.host.kernel) == ftrace.render(two.trace.records, two.host.kernel)
+    assert histogram(one.trace.records, one.host.kernel) == histogram(two.trace.records, two.host.kernel)
+    assert one.trace.records == two.trace.records
+
+
+@pytest.mark.parametrize("name", names())
+def test_tracing_changes_nothing(name):
+    """What is watched behaves as what is not."""
+    seen, unseen = play(name, "6.18"), play(name, "6.18", trace=False)
+    assert unseen.trace.records == []
+    assert [v.get_lapic() for v in seen.vcpus] == [v.get_lapic() for v in unseen.vcpus]
+    assert [v.guest.handled for v in seen.vcpus] == [v.guest.handled for v in unseen.vcpus]
+
+
+@pytest.mark.parametrize("name", names())
+def test_each_cpus_time_goes_forward(name):
+    made = play(name, "6.12")
+    for cpu in {record.cpu for record in made.trace.records}:
+        times = [record.t for record in made.trace.records if record.cpu == cpu]
+        assert times == sorted(times)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 4), st.lists(st.tuples(st.integers(0, 3), st.integers(0x20, 0xFE)), max_size=8))
+def test_vcpus_may_share_a_cpu(vcpus, messages):
+    """All threads on one physical CPU: they take turns, and each message still arrives."""
+    made = booted(vcpus, pcpus=[3] * vcpus, stacks=False)
+    for target, vector in messages:
+        made.signal_msi(MSI | target % vcpus << 12, vector)
+        made.run(until=lambda: all(v.lapic.irr == 0 for v in made.vcpus))
+    for vcpu in made.vcpus:
+        sent = {v for t, v in messages if t % vcpus == vcpu.id}
+        assert set(vcpu.guest.handled) == sent

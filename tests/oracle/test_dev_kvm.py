@@ -1,0 +1,230 @@
+"""The model beside the kernel that these tests run on, through /dev/kvm.
+
+What is compared is common code of x86 KVM, with any vendor module: registers, destinations, acceptance, PPR and EOI.
+Not compared: delivery itself, CR8, injection, and where the x2APIC ICR is kept, which are the vendor's.
+"""
+
+import os
+import platform
+import random
+
+import pytest
+
+from kvmmodel import MsrError, Vm
+from tests.machines import (
+    DFR,
+    ESR,
+    ICR,
+    ICR2,
+    ID,
+    IRR,
+    ISR,
+    LDR,
+    LVT0,
+    LVTERR,
+    LVTPC,
+    LVTT,
+    MSI,
+    PPR,
+    SVR,
+    TDCR,
+    TMCCT,
+    TMICT,
+    TMR,
+    TPR,
+    address,
+    changed,
+    vm,
+    word,
+)
+from tests.oracle.kvm_ioctl import RealVm
+
+WORDS = [4 * i for i in range(256)]
+VENDORS = {ICR, ICR + 4, ICR2}
+MSRS = range(0x800, 0x840)
+
+
+def why_not() -> str | None:
+    """What keeps this machine from being an oracle."""
+    if platform.machine() != "x86_64":
+        return f"not an x86-64 machine: {platform.machine()}"
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR))
+    except OSError as error:
+        return f"/dev/kvm cannot be opened: {error.strerror}"
+    series = ".".join(platform.release().split(".")[:2])
+    return None if series == "6.18" else f"the kernel is {platform.release()}, these comparisons are for 6.18"
+
+
+REASON = why_not()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+
+
+@pytest.fixture
+def pair():
+    """The same VM twice: in the model, and in the kernel."""
+    real = RealVm(3)
+    yield vm(3, "6.18"), real
+    real.close()
+
+
+def both(pair, act):
+    """Do the same to each; what came of it must be equal."""
+    ours, theirs = (act(made) for made in pair)
+    assert ours == theirs
+    return ours
+
+
+def set_msr(vcpu, index, value):
+    """True: accepted. A refusal is an exception in the model, and a short count in the kernel."""
+    try:
+        return vcpu.set_msr(index, value) is not False
+    except MsrError:
+        return False
+
+
+def get_msr(vcpu, index):
+    try:
+        return vcpu.get_msr(index)
+    except MsrError:
+        return None
+
+
+def page_of(vcpu, without=()):
+    page = vcpu.get_lapic()
+    return {register: word(page, register) for register in WORDS if register not in without}
+
+
+def pages(made, without=VENDORS):
+    return [page_of(vcpu, without) for vcpu in made.vcpus]
+
+
+def load(made, words, banks=None, only=None):
+    for vcpu in made.vcpus if only is None else [made.vcpus[only]]:
+        vcpu.set_lapic(changed(vcpu.get_lapic(), words, banks))
+
+
+def flat(made):
+    for i, vcpu in enumerate(made.vcpus):
+        vcpu.set_lapic(changed(vcpu.get_lapic(), {SVR: 0x1FF, LDR: 1 << (24 + i)}))
+
+
+def x2apic(made):
+    for vcpu in made.vcpus:
+        set_msr(vcpu, 0x1B, get_msr(vcpu, 0x1B) | 0xC00)
+        set_msr(vcpu, 0x80F, 0x1FF)
+
+
+def test_reset(pair):
+    both(pair, lambda made: (pages(made), [get_msr(vcpu, 0x1B) for vcpu in made.vcpus]))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_msis_to_xapics(pair, seed):
+    """Random messages of every mode to three flat xAPICs: what is returned, and what stands in the pages."""
+    both(pair, flat)
+    pick = random.Random(seed)
+    for _ in range(60):
+        where = address(
+            pick.choice([0, 1, 2, 3, 7, 0xFF, pick.randrange(256)]),
+            logical=pick.random() < 0.5,
+            hint=pick.random() < 0.2,
+        )
+        mode = pick.choice([0, 0, 0, 0x100, 0x100, 0x300, 0x400, 0x700])
+        data = pick.randrange(256) | mode | pick.choice([0, 0, 0xC000])
+        both(pair, lambda made, where=where, data=data: made.signal_msi(where, data))
+    both(pair, pages)
+
+
+def test_msis_without_a_logical_map(pair):
+    """Two flat, one cluster: every logical destination, by the slow path, -1 included."""
+    both(pair, flat)
+    both(pair, lambda made: load(made, {DFR: 0x0FFFFFFF, LDR: 0x11 << 24}, only=2))
+    both(pair, lambda made: [made.signal_msi(address(dest, logical=True), 0x141 + dest % 7) for dest in range(256)])
+    both(pair, pages)
+
+
+@pytest.mark.parametrize("flags", [0, 1, 3])
+def test_aliased_ids_and_broadcasts(pair, flags):
+    """With and without 32-bit IDs and the broadcast quirk."""
+    if flags:
+        both(pair, lambda made: made.enable_x2apic_api(flags))
+    both(pair, flat)
+    both(pair, lambda made: load(made, {ID: 5 << 24}, only=1))
+    both(pair, lambda made: load(made, {ID: 5 << 24}, only=0))
+    for dest in (0, 1, 2, 5, 0xFF):
+        both(pair, lambda made, dest=dest: made.signal_msi(address(dest), 0x41))
+    both(pair, x2apic)
+    for where in (address(0xFF), address(1), MSI | 0xFFFFFF00 << 32 | 0xFF000):
+        both(pair, lambda made, where=where: made.signal_msi(where, 0x51))
+    both(pair, pages)
+
+
+def test_which_x2apic_registers_exist(pair):
+    """Reading all, writing 0 to all."""
+    both(pair, x2apic)
+    both(pair, lambda made: [get_msr(made.vcpus[1], index) for index in MSRS])
+    both(pair, lambda made: [set_msr(made.vcpus[1], index, 0) for index in MSRS])
+    both(pair, lambda made: [set_msr(made.vcpus[1], index, 1 << 32) for index in MSRS if index != 0x830])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_x2apic_writes(pair, seed):
+    """Accepted or refused, and what can be read afterwards. The timer is kept still: it runs on two clocks."""
+    both(pair, x2apic)
+    pick = random.Random(seed)
+    for _ in range(80):
+        index = pick.choice(
+            [0x808, 0x80B, 0x80F, 0x828, 0x832, 0x834, 0x835, 0x837, 0x83E, 0x83F, 0x830, pick.choice(MSRS)]
+        )
+        value = pick.choice(
+            [0, pick.getrandbits(8), pick.getrandbits(12), pick.getrandbits(32), 1 << pick.randrange(40)]
+        )
+        if index in (0x830, 0x83F):
+            value &= ~0x700 | 0x100  # fixed and lowest priority
+        if index != 0x838:
+            both(pair, lambda made, index=index, value=value: set_msr(made.vcpus[0], index, value))
+    both(pair, lambda made: [[get_msr(vcpu, index) for index in MSRS] for vcpu in made.vcpus])
+    both(pair, pages)
+
+
+@pytest.mark.parametrize("bit", range(32))
+def test_reserved_bits_of_the_icr(pair, bit):
+    both(pair, x2apic)
+    both(pair, lambda made: set_msr(made.vcpus[0], 0x830, 1 << bit))
+    both(pair, lambda made: get_msr(made.vcpus[0], 0x830))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_pages(pair, seed):
+    """KVM_SET_LAPIC of random words, PPR's staleness included, then EOIs one by one."""
+    pick = random.Random(seed)
+    for _ in range(4):
+        words = {r: pick.getrandbits(32) for r in (TPR, SVR, ESR, LVT0, LVTPC, LVTERR, LDR, 0xC0, 0x18)}
+        words |= {
+            TMICT: 0,
+            TMCCT: 0,
+            LVTT: 0x10000 | pick.getrandbits(8),
+            TDCR: pick.choice([0, 1, 2, 3, 8, 9, 10, 11]),
+        }
+        banks = {bank: {pick.randrange(256) for _ in range(pick.randrange(6))} for bank in (IRR, ISR, TMR)}
+        both(pair, lambda made, words=words, banks=banks: load(made, words, banks))
+        both(pair, lambda made: pages(made, VENDORS | {TMCCT}))
+    both(pair, x2apic)
+    for _ in range(8):
+        both(pair, lambda made: (set_msr(made.vcpus[1], 0x80B, 0), get_msr(made.vcpus[1], 0x80A)))
+        both(pair, lambda made: page_of(made.vcpus[1], VENDORS)[PPR])
+
+
+@pytest.mark.parametrize("old", [0xFEE00000, 0xFEE00800, 0xFEE00C00])
+@pytest.mark.parametrize("new", [0xFEE00000, 0xFEE00400, 0xFEE00800, 0xFEE00801, 0xFEE00A00, 0xFEE00C00])
+def test_apic_base(pair, old, new):
+    """Transitions by userspace; the pages afterwards."""
+    for value in (old, new):
+        both(pair, lambda made, value=value: set_msr(made.vcpus[1], 0x1B, value))
+    both(pair, lambda made: (get_msr(made.vcpus[1], 0x1B), pages(made)))
+
+
+def test_the_model_has_what_the_driver_has():
+    """The comparison calls the same names on both."""
+    assert all(hasattr(Vm, name) for name in ("signal_msi", "enable_x2apic_api"))

@@ -1,0 +1,124 @@
+"""The command line: what it prints, what --json has, and how it says no."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from kvmmodel.cli import main
+from kvmmodel.scenarios.run import names
+
+EVENT_KEYS = {"t", "vcpu", "cpu", "lane", "kind", "text", "stack"}
+
+
+def output(capsys, *args):
+    assert main(args) == 0
+    caught = capsys.readouterr()
+    assert caught.err == ""
+    return caught.out
+
+
+def test_scenarios_are_listed(capsys):
+    rows = json.loads(output(capsys, "scenarios", "--json"))
+    assert [row["name"] for row in rows] == names()
+    assert all(set(row) == {"name", "title", "page"} for row in rows)
+    assert all(name in output(capsys, "scenarios") for name in names())
+
+
+@pytest.mark.parametrize("flags", [("--json",), ("--format", "json")])
+def test_the_json_of_a_run(capsys, flags):
+    made = json.loads(output(capsys, "run", "ipi-halted", "--kernel", "6.12", *flags))
+    assert made["kernel"] == "6.12.117"
+    assert all(set(event) == EVENT_KEYS for event in made["events"])
+    assert {event["lane"] for event in made["events"]} == {"guest", "hw", "kvm", "sched"}
+    kick = next(event for event in made["events"] if event["kind"] == "kick")
+    assert kick["stack"][:2] == ["kvm_vcpu_kick", "svm_complete_interrupt_delivery"]
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("ftrace", "kvm_apic_accept_irq: apicid 1 vec 67 (Fixed|edge)"),
+        ("stacks", "    svm_complete_interrupt_delivery\n    svm_deliver_interrupt\n"),
+        ("graph", "svm_complete_interrupt_delivery [kvm_amd]() {"),
+    ],
+)
+def test_the_text_of_a_run(capsys, form, words):
+    assert words in output(capsys, "run", "ipi-halted", "--format", form)
+
+
+def test_another_root_for_the_graph(capsys):
+    graph = output(capsys, "run", "ipi-halted", "--format", "graph", "--graph-function", "kvm_vcpu_wake_up")
+    assert "rcuwait_wake_up" in graph
+
+
+def test_a_file_of_ones_own(capsys, tmp_path):
+    mine = tmp_path / "my.toml"
+    mine.write_text('title = "mine"\n[vm]\nvcpus = 1\nboot = true\n[vcpu.0]\nprogram = ["wrmsr SELF_IPI 0x55"]\n')
+    assert "kvm_eoi: apicid 0 vector 85" in output(capsys, "run", str(mine))
+
+
+def test_parameters_reach_the_host(capsys):
+    fast = output(capsys, "run", "ipi-in-guest", "--kernel", "6.12")
+    slow = output(capsys, "run", "ipi-in-guest", "--kernel", "6.12", "--param", "nrips=N")
+    assert fast != slow
+    assert slow == output(capsys, "run", "ipi-in-guest", "--kernel", "6.12", "--cpu", "tcg")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("run", "no-such-scenario"),
+        ("run", "no/such.toml"),
+        ("run", "ipi-halted", "--kernel", "4.19"),
+        ("run", "ipi-halted", "--kernel", "six"),
+        ("run", "ipi-halted", "--cpu", "z80"),
+        ("run", "ipi-halted", "--cpu", "none"),
+        ("run", "ipi-halted", "--avic", "on"),
+        ("run", "ipi-halted", "--avic", "maybe"),
+        ("run", "ipi-halted", "--param", "gravity=1"),
+        ("run", "ipi-halted", "--param", "halt_poll_ns=much"),
+        ("run", "ipi-halted", "--param", "halt_poll_ns=Y"),
+        ("run", "ipi-halted", "--param", "halt_poll_ns"),
+        ("run", "ipi-halted", "--format", "postcard"),
+        ("run", "ipi-halted", "--format", "graph", "--graph-function", "printk"),
+        ("run",),
+        ("fly",),
+        ("explain", "no-such-file"),
+        ("explain", "--kernel", "6"),
+        (),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(capsys, monkeypatch, args):
+    """Nothing on standard output."""
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115 -- closed with the test
+    try:
+        status = main(args)
+    except SystemExit as end:
+        status = end.code
+    caught = capsys.readouterr()
+    assert (status, caught.out) == (2, "")
+    assert caught.err.startswith("kvmmodel")
+    assert caught.err.count("\n") == 1
+    assert "Traceback" not in caught.err
+
+
+def test_a_bad_file_names_its_line(capsys, tmp_path):
+    mine = tmp_path / "my.toml"
+    mine.write_text('title = "mine"\n[vcpu.0]\nprogram = ["jump"]\n')
+    assert main(["run", str(mine)]) == 2
+    assert f"{mine}, line 3: " in capsys.readouterr().err
+    mine.write_bytes(b"\xff\xfe\x00")
+    assert main(["run", str(mine)]) == 2
+    assert "not a text file" in capsys.readouterr().err
+
+
+def test_explain_reads_standard_input():
+    text = "@[\n    svm_complete_interrupt_delivery+5\n    kvm_apic_set_irq+60\n]: 976\n"
+    made = subprocess.run([sys.executable, "-m", "kvmmodel.cli", "explain", "--kernel", "6.12", "--json"], input=text,
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    stacks = json.loads(made.stdout)["stacks"]
+    assert [(one["count"], one["frames"]) for one in stacks] == [
+        (976, ["svm_complete_interrupt_delivery", "kvm_apic_set_irq"])
+    ]
