@@ -125,6 +125,41 @@ class KvmMsiSetIrq(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class KvmSetIrq(Event):
+    kind: ClassVar[str] = "kvm_set_irq"
+    tracepoint: ClassVar[str | None] = "kvm_set_irq"
+    gsi: int
+    level: int
+    irq_source_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class KvmIoapicSetIrq(Event):
+    kind: ClassVar[str] = "kvm_ioapic_set_irq"
+    tracepoint: ClassVar[str | None] = "kvm_ioapic_set_irq"
+    e: int  # the redirection entry
+    pin: int
+    coalesced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KvmAckIrq(Event):
+    kind: ClassVar[str] = "kvm_ack_irq"
+    tracepoint: ClassVar[str | None] = "kvm_ack_irq"
+    irqchip: str
+    pin: int
+
+
+@dataclass(frozen=True, slots=True)
+class KvmMmio(Event):
+    kind: ClassVar[str] = "kvm_mmio"
+    tracepoint: ClassVar[str | None] = "kvm_mmio"
+    write: bool
+    gpa: int
+    val: int
+
+
+@dataclass(frozen=True, slots=True)
 class KvmVcpuWakeup(Event):
     kind: ClassVar[str] = "kvm_vcpu_wakeup"
     tracepoint: ClassVar[str | None] = "kvm_vcpu_wakeup"

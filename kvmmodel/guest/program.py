@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 from kvmmodel.guest.cpu import Code, GuestCpu, Insn
 from kvmmodel.silicon import apic as hw
@@ -18,6 +19,7 @@ MSR_NAMES = {
     name.removeprefix("APIC_"): hw.APIC_BASE_MSR + (offset >> 4) for offset, name in hw.REGISTER_NAMES.items()
 } | {
     "TPR": 0x808,
+    "PPR": 0x80A,
     "SVR": 0x80F,
     "APIC_BASE": hw.MSR_IA32_APICBASE,
     "TSC_DEADLINE": hw.MSR_IA32_TSC_DEADLINE,
@@ -33,6 +35,7 @@ class World:
     marks: list[str] = field(default_factory=list)
     bodies: dict[str, tuple[Step, ...]] = field(default_factory=dict)
     idt: dict[int, dict[int, str]] = field(default_factory=dict)  # vCPU -> vector -> name of a body
+    log: list[tuple[str, int]] = field(default_factory=list)  # what guests noted, in order
     pv_eoi: dict[int, int] = field(default_factory=dict)  # vCPU -> address of its PV EOI cell
 
 
@@ -58,6 +61,7 @@ def number(text: str) -> int:
     return int(text, 0)
 
 
+@cache
 def parse(line: str) -> Step:
     """One line of a program. ValueError, in words, if it is not in the language."""
     command, *words = line.split() or [""]
@@ -146,6 +150,12 @@ def _pv_eoi_off(guest: GuestCpu, world: World) -> Code:
     yield Insn("wrmsr", hw.MSR_KVM_PV_EOI_EN, 0)
 
 
+def _pv_eoi_forget(guest: GuestCpu, world: World) -> Code:
+    """The guest's own note only; the MSR stays as it is."""
+    world.pv_eoi.pop(guest.ident, None)
+    yield Insn("nop", show=False)
+
+
 def _spin(guest: GuestCpu, world: World, ns: int) -> Code:
     yield Insn("pause", end=guest.now() + ns, show=False)
 
@@ -184,6 +194,17 @@ def _mark(guest: GuestCpu, world: World, text: str) -> Code:
     yield Insn("out", PORT_MARK, world.marks.index(text))
 
 
+def _log(guest: GuestCpu, world: World, name: str) -> Code:
+    """Note the vector of the handler that runs, 0 outside one."""
+    world.log.append((name, guest.levels[-1].vector or 0))
+    yield Insn("nop", show=False)
+
+
+def _log_result(guest: GuestCpu, world: World, name: str) -> Code:
+    world.log.append((name, guest.levels[-1].result))
+    yield Insn("nop", show=False)
+
+
 def _handler(guest: GuestCpu, world: World, which: str, name: str) -> Code:
     if name not in world.bodies:
         raise ValueError(f"no handler {name!r}: expected one of {', '.join(world.bodies)}")
@@ -208,12 +229,15 @@ COMMANDS: dict[str, Command] = {
     "pv_eoi": Command((), "EOI by the paravirtual bit, else the native one", _pv_eoi),
     "pv_eoi_on": Command(("n",), "WRMSR MSR_KVM_PV_EOI_EN: address | 1", _pv_eoi_on),
     "pv_eoi_off": Command((), "WRMSR MSR_KVM_PV_EOI_EN: 0", _pv_eoi_off),
+    "pv_eoi_forget": Command((), "handlers stop using PV EOI; the MSR stays", _pv_eoi_forget),
     "deadline": Command(("n",), "WRMSR TSC_DEADLINE: now plus so many ns", _deadline),
     "spin": Command(("n",), "loop on RDTSC and PAUSE for so many ns", _spin),
     "busy": Command(("n", "n"), "loop on PAUSE until a vector was handled so often", _busy),
     "wait": Command(("n", "n"), "STI and HLT until a vector was handled so often", _wait),
     "set": Command(("name", "n"), "store a number in a named cell of memory", _set),
     "until": Command(("name", "n"), "loop on PAUSE until a named cell holds a number", _until_set),
+    "log": Command(("name",), "note a name and the vector of the running handler", _log),
+    "log_result": Command(("name",), "note a name and what the last read returned", _log_result),
     "handler": Command(("vectors", "name"), "from now on these vectors have that handler", _handler),
 }
 

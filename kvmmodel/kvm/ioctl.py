@@ -7,7 +7,9 @@ from typing import TypeVar
 
 from kvmmodel.events import KvmApicvInhibitChanged
 from kvmmodel.kvm import svm  # noqa: F401 -- loads the vendor module
+from kvmmodel.kvm.ioapic import KvmIoapic, kvm_get_ioapic, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
+from kvmmodel.kvm.irqchip import default_routes, kvm_vm_ioctl_irq_line
 from kvmmodel.kvm.kvm_main import kvm_vcpu_block
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.state import kvm_apic_get_state, kvm_apic_set_state, kvm_create_lapic
@@ -146,7 +148,23 @@ def kvm_arch_vcpu_ioctl_set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
 
 
 def create_vm(kvm: Kvm) -> None:
+    """KVM_CREATE_VM and KVM_CREATE_IRQCHIP."""
     entry_SYSCALL_64_after_hwframe(kvm_dev_ioctl, kvm_create_vm, kvm)
+    kvm.ioapic = KvmIoapic()
+    kvm.routing = {**default_routes()}
+
+
+def irq_line(kvm: Kvm, gsi: int, level: bool) -> int:
+    return vm_ioctl(kvm_vm_ioctl_irq_line, kvm, gsi, level)
+
+
+def get_ioapic(kvm: Kvm) -> tuple[int, tuple[int, ...]]:
+    state: tuple[int, tuple[int, ...]] = vm_ioctl(kvm_get_ioapic, kvm.ioapic)
+    return state
+
+
+def set_ioapic(kvm: Kvm, irr: int, redirtbl: tuple[int, ...]) -> None:
+    vm_ioctl(kvm_set_ioapic, kvm, kvm.ioapic, irr, redirtbl)
 
 
 def signal_msi(kvm: Kvm, address: int, data: int) -> int:

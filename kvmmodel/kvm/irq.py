@@ -13,8 +13,10 @@ from kvmmodel.silicon import apic as hw
 FILE = "arch/x86/kvm/irq.c"
 
 
+@kernel(FILE, was={"5.10": "kvm_set_msi_irq", "6.18": "kvm_msi_to_lapic_irq"})
 def kvm_msi_to_lapic_irq(kvm: Kvm, address: int, data: int) -> LapicIrq:
     """Decode an MSI. ``address`` is 64 bits: with 32-bit IDs, 63:40 extend the destination. Level is always assert."""
+    trace(kvm.host, KvmMsiSetIrq, address, data)
     high = address >> 32 & 0xFFFFFF00 if kvm.x2apic_format else 0
     return LapicIrq(
         vector=data & hw.APIC_VECTOR_MASK,
@@ -33,7 +35,6 @@ def kvm_set_msi(kvm: Kvm, address: int, data: int) -> int:
     """-22 (EINVAL) for a malformed address, else what the delivery returned."""
     if kvm.x2apic_format and address >> 32 & 0xFF:
         return -22
-    trace(kvm.host, KvmMsiSetIrq, address, data)
     return kvm_irq_delivery_to_apic(kvm, None, kvm_msi_to_lapic_irq(kvm, address, data))
 
 

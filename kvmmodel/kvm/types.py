@@ -192,6 +192,7 @@ class KvmVcpu:
     pv_unhalted: bool = False
     apicv_active: bool = False
     pv_eoi_msr: int = 0
+    ioapic_handled_vectors: frozenset[int] = frozenset()  # whose EOI the IOAPIC has to hear of
     pv_eoi_attention: bool = False  # KVM_APIC_PV_EOI_PENDING
     run: Run | None = None  # KVM_RUN in progress
     regs: Regs = field(default_factory=Regs)
@@ -226,6 +227,8 @@ class Kvm:
     inhibits: set[str] = field(default_factory=set)
     max_halt_poll_ns: int | None = None
     dmesg: list[str] = field(default_factory=list)
+    ioapic: Any = None  # KvmIoapic, with irqchip="kernel"
+    routing: dict[int, list[Any]] = field(default_factory=dict)  # GSI -> routing entries (kvm/irqchip.py)
     memory: dict[int, int] = field(default_factory=dict)  # guest-physical address -> byte, as far as KVM touches it
     broken: frozenset[str] = frozenset()  # rules that "break it" removes, by name
 

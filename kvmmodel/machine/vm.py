@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kvmmodel.events import Event
 from kvmmodel.guest.cpu import Code, GuestCpu, Level
 from kvmmodel.guest.program import BUILT_IN_BODIES, World, handler, parse, program
-from kvmmodel.kvm import ioctl
+from kvmmodel.kvm import eventfd, ioctl
+from kvmmodel.kvm.ioapic import IOAPIC_NUM_PINS
+from kvmmodel.kvm.irqchip import Route
 from kvmmodel.kvm.sched import cpu_of, resched_curr
 from kvmmodel.kvm.types import Cpu, Kvm, KvmVcpu, Task
 from kvmmodel.machine.loop import Machine, Thread, prefetch, run, start
@@ -18,6 +20,7 @@ from kvmmodel.machine.vcpu import Vcpu
 if TYPE_CHECKING:
     from kvmmodel.machine.host import Host
 
+T = TypeVar("T")
 LIMIT_NS = 100_000_000
 BREAKABLE = {"no-request", "no-kick"}
 BOOT_INIT = ("wrmsr APIC_BASE {base:#x}", "wrmsr SVR 0x1ff", "wrmsr TPR 0x10", "sti")
@@ -144,12 +147,38 @@ class Vm:
 
     def signal_msi(self, address: int, data: int) -> int:
         """KVM_SIGNAL_MSI: how many vCPUs accepted, 0: dropped, -1: nobody matched, -22: malformed address."""
+        return self._ioctl(lambda: ioctl.signal_msi(self.machine.kvm, address, data))
+
+    def irq_line(self, gsi: int, level: bool) -> int:
+        """KVM_IRQ_LINE_STATUS: how many accepted, 0: coalesced or dropped, 1 too when the line falls, -1: nobody."""
+        return self._ioctl(lambda: ioctl.irq_line(self.machine.kvm, gsi, bool(level)))
+
+    def set_gsi_routing(self, routes: dict[int, list[Route]]) -> None:
+        """KVM_SET_GSI_ROUTING: replaces the whole table. Routes are kvm.irqchip.IoapicRoute and MsiRoute."""
+        self.machine.kvm.routing = {gsi: list(entries) for gsi, entries in routes.items()}
+
+    def eventfd_write(self, gsi: int) -> None:
+        """Somebody writes to the eventfd that is bound to the GSI by KVM_IRQFD."""
+        self._ioctl(lambda: eventfd.write(self.machine.kvm, gsi))
+
+    def get_ioapic(self) -> tuple[int, tuple[int, ...]]:
+        """KVM_GET_IRQCHIP of the IOAPIC: the pending lines as a bitmap, and its 24 redirection entries."""
+        return ioctl.get_ioapic(self.machine.kvm)
+
+    def set_ioapic(self, irr: int, redirtbl: tuple[int, ...]) -> None:
+        """KVM_SET_IRQCHIP of the IOAPIC. ValueError unless there are 24 entries."""
+        if len(redirtbl) != IOAPIC_NUM_PINS:
+            raise ValueError(f"an IOAPIC has {IOAPIC_NUM_PINS} entries, not {len(redirtbl)}")
+        self._ioctl(lambda: ioctl.set_ioapic(self.machine.kvm, irr, tuple(redirtbl)))
+
+    def _ioctl(self, call: Callable[[], T]) -> T:
+        """A call by the thread that runs, if one does; else by userspace's own, on its CPU."""
         host = self.machine.host
-        if self.machine.held:  # some thread runs, and it is this thread that makes the call
-            return ioctl.signal_msi(self.machine.kvm, address, data)
+        if self.machine.held:
+            return call()
         before, host.current = host.current, self.userspace_cpu()
         try:
-            return ioctl.signal_msi(self.machine.kvm, address, data)
+            return call()
         finally:
             host.current = before
 

@@ -92,6 +92,14 @@ def _msi(e: Any, kernel: Kernel) -> str:
     return f"dst {dest:x} vec {e.data & 0xFF} ({_mode(e.data)}|{mode}|{_trig(e.data >> 15 & 1)}{hint})"
 
 
+def _ioapic(e: Any, kernel: Kernel) -> str:
+    mode = "logical" if e.e >> 11 & 1 else "physical"
+    masked = "|masked" if e.e >> 16 & 1 else ""
+    coalesced = " (coalesced)" if e.coalesced else ""
+    dest, vector = e.e >> 56 & 0xFF, e.e & 0xFF
+    return f"pin {e.pin} dst {dest:x} vec {vector} ({_mode(e.e)}|{mode}|{_trig(e.e >> 15 & 1)}{masked}){coalesced}"
+
+
 def _inhibit(e: Any, kernel: Kernel) -> str:
     return f"{'set' if e.set else 'cleared'} reason={e.reason}, inhibits=0x{e.inhibits:x} {e.name}"
 
@@ -110,6 +118,10 @@ _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
     ev.KvmMsr: _msr,
     ev.KvmApic: _apic,
     ev.KvmMsiSetIrq: _msi,
+    ev.KvmSetIrq: lambda e, k: f"gsi {e.gsi} level {e.level} source {e.irq_source_id}",
+    ev.KvmIoapicSetIrq: _ioapic,
+    ev.KvmAckIrq: lambda e, k: f"irqchip {e.irqchip} pin {e.pin}",
+    ev.KvmMmio: lambda e, k: f"mmio {'write' if e.write else 'read'} len 4 gpa 0x{e.gpa:x} val 0x{e.val:x}",
     ev.KvmVcpuWakeup: lambda e, k: (
         f"{'wait' if e.waited else 'poll'} time {e.ns} ns, polling {'valid' if e.valid else 'invalid'}"
     ),

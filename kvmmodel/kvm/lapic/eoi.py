@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.events import KvmEoi, KvmPvEoi, PvEoiArm, PvEoiDisarm
+from kvmmodel.kvm.ioapic import kvm_ioapic_update_eoi
 from kvmmodel.kvm.lapic.priority import apic_clear_isr, apic_find_highest_isr, apic_update_ppr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
@@ -23,8 +24,17 @@ def apic_set_eoi(apic: KvmLapic) -> int:
         return -1
     apic_clear_isr(vector, apic)
     apic_update_ppr(apic)
+    kvm_ioapic_send_eoi(apic, vector)
     kvm_make_request(KVM_REQ_EVENT, vcpu)
     return vector
+
+
+@kernel(FILE)
+def kvm_ioapic_send_eoi(apic: KvmLapic, vector: int) -> None:
+    """Pass the EOI on, if the vector is one of the IOAPIC's. Level or edge is what the TMR says."""
+    vcpu = apic.vcpu
+    if vector in vcpu.ioapic_handled_vectors:
+        kvm_ioapic_update_eoi(vcpu, vcpu.kvm.ioapic, vector, apic.tmr >> vector & 1 == 1)
 
 
 def pv_eoi_enabled(vcpu: KvmVcpu) -> bool:
@@ -55,6 +65,8 @@ def apic_sync_pv_eoi_to_guest(vcpu: KvmVcpu, apic: KvmLapic) -> None:
     """Arm PV EOI if the vector just injected is all there is: nothing else requested, nothing EOIed since."""
     if not pv_eoi_enabled(vcpu) or apic.irr_pending or apic.highest_isr_cache == -1:
         return
+    if apic.highest_isr_cache in vcpu.ioapic_handled_vectors:
+        return  # the IOAPIC, or who waits for the acknowledge, needs the EOI when it happens
     vcpu.kvm.memory[pv_eoi_address(vcpu)] = vcpu.kvm.memory.get(pv_eoi_address(vcpu), 0) | KVM_PV_EOI_ENABLED
     vcpu.pv_eoi_attention = True
     trace(vcpu.kvm.host, PvEoiArm, vcpu.vcpu_id, apic.highest_isr_cache)

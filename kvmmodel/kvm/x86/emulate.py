@@ -5,11 +5,13 @@ The emulator itself is not modelled, only the functions that an access passes on
 
 from __future__ import annotations
 
+from kvmmodel.events import KvmMmio
+from kvmmodel.kvm.ioapic import ioapic_in_range, ioapic_mmio_read, ioapic_mmio_write
 from kvmmodel.kvm.lapic.access import apic_mmio_in_range, apic_mmio_read, apic_mmio_write
 from kvmmodel.kvm.lapic.priority import kvm_lapic_set_tpr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
-from kvmmodel.kvm.types import KvmVcpu
+from kvmmodel.kvm.types import KvmVcpu, trace
 
 X86, EMULATE = "arch/x86/kvm/x86.c", "arch/x86/kvm/emulate.c"
 
@@ -57,15 +59,23 @@ def write_mmio(vcpu: KvmVcpu) -> None:
 
 @kernel(X86)
 def vcpu_mmio_write(vcpu: KvmVcpu) -> None:
-    if apic_mmio_in_range(vcpu.apic, vcpu.regs.gpa):
-        apic_mmio_write(vcpu.apic, vcpu.regs.gpa, vcpu.regs.value)
+    gpa, value, kvm = vcpu.regs.gpa, vcpu.regs.value, vcpu.kvm
+    trace(kvm.host, KvmMmio, True, gpa, value)
+    if apic_mmio_in_range(vcpu.apic, gpa):
+        apic_mmio_write(vcpu.apic, gpa, value)
+    elif ioapic_in_range(kvm.ioapic, gpa):
+        ioapic_mmio_write(kvm, kvm.ioapic, gpa, value)
 
 
 @kernel(X86)
 def vcpu_mmio_read(vcpu: KvmVcpu) -> None:
-    """Nothing is there but the local APIC yet: other addresses read as all ones."""
-    inside = apic_mmio_in_range(vcpu.apic, vcpu.regs.gpa)
-    vcpu.regs.value = apic_mmio_read(vcpu.apic, vcpu.regs.gpa) if inside else 0xFFFFFFFF
+    """The local APIC and the IOAPIC; elsewhere nothing answers, and all ones are read."""
+    gpa, kvm = vcpu.regs.gpa, vcpu.kvm
+    if apic_mmio_in_range(vcpu.apic, gpa):
+        vcpu.regs.value = apic_mmio_read(vcpu.apic, gpa)
+    else:
+        vcpu.regs.value = ioapic_mmio_read(kvm.ioapic, gpa) if ioapic_in_range(kvm.ioapic, gpa) else 0xFFFFFFFF
+    trace(kvm.host, KvmMmio, False, gpa, vcpu.regs.value)
 
 
 @kernel(EMULATE)

@@ -5,6 +5,7 @@ These are generators because they span VMRUN and schedule(); everything that the
 
 from __future__ import annotations
 
+from kvmmodel.kvm.ioapic import vcpu_scan_ioapic
 from kvmmodel.kvm.kvm_main import kvm_vcpu_block, kvm_vcpu_halt, set_mode
 from kvmmodel.kvm.lapic.eoi import kvm_lapic_sync_from_vapic, kvm_lapic_sync_to_vapic
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
@@ -15,6 +16,7 @@ from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import (
     KVM_REQ_EVENT,
     KVM_REQ_MIGRATE_TIMER,
+    KVM_REQ_SCAN_IOAPIC,
     KVM_REQ_UNBLOCK,
     KVM_REQ_UNHALT,
     barrier,
@@ -92,6 +94,8 @@ def vcpu_enter_guest(vcpu: KvmVcpu) -> Run:
     if vcpu.requests:
         kvm_check_request(KVM_REQ_MIGRATE_TIMER, vcpu)
         take_nmi_request(vcpu)
+        if kvm_check_request(KVM_REQ_SCAN_IOAPIC, vcpu):
+            vcpu_scan_ioapic(vcpu)
     if kvm_check_request(KVM_REQ_EVENT, vcpu):
         kvm_apic_accept_events(vcpu)
         if vcpu.mp_state != KVM_MP_STATE_RUNNABLE:
