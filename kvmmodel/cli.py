@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kvmmodel import __version__, explain
+from kvmmodel import __version__, explain, scripts
 from kvmmodel.explain.corpus import corpus_for
 from kvmmodel.facts import releases
 from kvmmodel.machine.host import Host
@@ -69,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("scenarios", help="list the built-in scenarios")
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(command=_scenarios)
+    compared = commands.add_parser("scripts", help="run recorded guest programs and compare with what real kernels did")
+    compared.add_argument("file", metavar="FILE", help="one program a line, as JSON, with its results")
+    compared.add_argument("--kernel", help="only this recorded kernel (default: all that the file has)")
+    compared.add_argument("--avic", choices=AVIC, default="off", help="kvm_amd's parameter (default off)")
+    compared.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="another module parameter")
+    compared.add_argument("--json", action="store_true")
+    compared.set_defaults(command=_scripts)
     telling = commands.add_parser("explain", help="explain the kernel stacks and function graphs in a text")
     telling.add_argument("file", nargs="?", metavar="FILE", help="a text, or a recording's folder (default: stdin)")
     telling.add_argument("--kernel", help="the kernel that it was recorded on, X.Y or X.Y.Z")
@@ -146,6 +154,48 @@ def _scenarios(options: argparse.Namespace) -> int:
         width = max(len(row["name"]) for row in rows)
         print("\n".join(f"{row['name']:{width}}  {row['title']}" for row in rows))
     return 0
+
+
+def _scripts(options: argparse.Namespace) -> int:
+    """Exit status 1 if anything differs."""
+    programs = scripts.read(_text(options.file, "guest programs, one JSON object a line"), options.file)
+    recorded = scripts.recorded_kernels(programs)
+    wanted = [options.kernel] if options.kernel else recorded
+    if not set(wanted) <= set(recorded):
+        raise ValueError(
+            f"{options.file} has no results of kernel {options.kernel!r}: expected one of {', '.join(recorded)}"
+        )
+    different = []
+    for kernel in wanted:
+        host = Host(scripts.CPU, kernel, AVIC[options.avic], **dict(map(_param, options.param)))
+        for script in programs:
+            _progress(f"{kernel}: {script.index + 1} of {len(programs)}", script.index % 25 == 0)
+            found = scripts.compare(script, kernel, host)
+            different += [found] if found is not None else []
+    _progress("", True)
+    total = len(programs) * len(wanted)
+    if options.json:
+        rows = [dataclasses.asdict(d) for d in different]
+        print(json.dumps({"scripts": total, "equal": total - len(different), "different": rows}, indent=1))
+    else:
+        for d in different:
+            print(f"script {d.index} on {d.kernel}, {d.where}: expected {d.expected}, got {d.got}")
+        print(f"{total - len(different)} of {total} runs equal: {len(programs)} scripts on {', '.join(wanted)}")
+    return 1 if different else 0
+
+
+def _progress(text: str, due: bool) -> None:
+    """A line on standard error that the next one replaces, if somebody watches."""
+    if due and sys.stderr.isatty():
+        print(f"\r{text:40}\r", end="", file=sys.stderr, flush=True)
+
+
+def _text(name: str, expected: str) -> str:
+    """A file's text. ValueError if it is none."""
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{name}: not a text, expected {expected}") from None
 
 
 def _explain(options: argparse.Namespace) -> int:

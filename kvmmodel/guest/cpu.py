@@ -75,6 +75,7 @@ class GuestCpu:
     regs: hw.Regs
     memory: dict[int, int]
     nrips: bool
+    equal_priority_wins: bool  # an emulator's: V_IRQ is taken at a priority equal to V_TPR, too
     handler: Callable[[GuestCpu, int], Code]
     emit: Callable[[Event], None]
     now: Callable[[], int]
@@ -154,7 +155,8 @@ def retire(guest: GuestCpu) -> None:
 def window(guest: GuestCpu) -> bool:
     """Whether the processor takes a virtual interrupt (V_IRQ) here. KVM intercepts it, so it becomes an exit."""
     vmcb = guest.vmcb
-    return vmcb.v_irq and vmcb.rflags_if and not vmcb.int_state and (vmcb.v_ign_tpr or vmcb.v_intr_prio > vmcb.v_tpr)
+    enough = vmcb.v_intr_prio + guest.equal_priority_wins > vmcb.v_tpr
+    return vmcb.v_irq and vmcb.rflags_if and not vmcb.int_state and (vmcb.v_ign_tpr or enough)
 
 
 def execute(guest: GuestCpu, insn: Insn) -> int | None:

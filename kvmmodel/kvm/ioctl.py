@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from kvmmodel.events import KvmApicvInhibitChanged
 from kvmmodel.kvm import svm  # noqa: F401 -- loads the vendor module
+from kvmmodel.kvm.i8259 import kvm_pic_update_irq
 from kvmmodel.kvm.ioapic import KvmIoapic, kvm_get_ioapic, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
 from kvmmodel.kvm.irqchip import default_routes, kvm_vm_ioctl_irq_line
@@ -164,7 +165,14 @@ def get_ioapic(kvm: Kvm) -> tuple[int, tuple[int, ...]]:
 
 
 def set_ioapic(kvm: Kvm, irr: int, redirtbl: tuple[int, ...]) -> None:
-    vm_ioctl(kvm_set_ioapic, kvm, kvm.ioapic, irr, redirtbl)
+    vm_ioctl(kvm_vm_ioctl_set_irqchip, kvm, irr, redirtbl)
+
+
+@kernel(X86)
+def kvm_vm_ioctl_set_irqchip(kvm: Kvm, irr: int, redirtbl: tuple[int, ...]) -> None:
+    """KVM_SET_IRQCHIP of the IOAPIC; whichever chip it was, the 8259 is asked for its output afterwards."""
+    kvm_set_ioapic(kvm, kvm.ioapic, irr, redirtbl)
+    kvm_pic_update_irq(kvm)
 
 
 def signal_msi(kvm: Kvm, address: int, data: int) -> int:

@@ -89,6 +89,7 @@ class Vm:
             kvm_vcpu.regs,
             self.machine.kvm.memory,
             bool(host.params["nrips"]),
+            "virq_at_equal_priority" in host.features,
             lambda guest, vector: handler(guest, self.world, vector),
             self._sink,
             lambda: host.current.now,

@@ -1,7 +1,7 @@
 """A script's operations as a program of the scenario language, and what userspace does at each of its exits.
 
-A file has one script a line, as JSON: ``ops`` is the program, ``results`` what real kernels did with it: for each group of
-``kernels`` the guest's log (``guest``), what userspace recorded (``host``) and the IOAPIC's end state (``ioapic``).
+A file has one script a line, as JSON: ``ops`` is the program, ``results`` what real kernels did with it: for each group
+of ``kernels`` the guest's log (``guest``), what userspace recorded (``host``) and the IOAPIC's end (``ioapic``).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Script:
 
 def read(text: str, name: str) -> list[Script]:
     """Every script of a file. ScriptError names the line."""
-    scripts = []
+    scripts: list[Script] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -93,7 +93,7 @@ _AT_EXIT = ("snap", "msi_edge", "msi_level", "rte", "line")
 _EXIT = f"out {PORT_HOST} 0"
 
 
-def _translate(op: str, args: list[Any]) -> tuple[list[str], tuple[Any, ...] | None]:  # noqa: PLR0911
+def _translate(op: str, args: list[Any]) -> tuple[list[str], tuple[Any, ...] | None]:
     if op in _SIMPLE:
         return [_SIMPLE[op].format(*args)], None
     if op in _AT_EXIT:
