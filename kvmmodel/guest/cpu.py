@@ -75,10 +75,10 @@ class GuestCpu:
     regs: hw.Regs
     memory: dict[int, int]
     nrips: bool
-    equal_priority_wins: bool  # an emulator's: V_IRQ is taken at a priority equal to V_TPR, too
     handler: Callable[[GuestCpu, int], Code]
     emit: Callable[[Event], None]
     now: Callable[[], int]
+    equal_priority_wins: bool = False  # an emulator's: V_IRQ is taken at a priority equal to V_TPR, too
     x2apic: bool = False  # the mode that the guest put its APIC into
     levels: list[Level] = field(default_factory=list)
     handled: Counter[int] = field(default_factory=Counter)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kvmmodel.events import KvmAckIrq, KvmIoapicSetIrq
+from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.lapic.accept import kvm_irq_delivery_to_apic
 from kvmmodel.kvm.lapic.map import LapicIrq, kvm_apic_match_dest
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.requests import KVM_REQ_SCAN_IOAPIC, kvm_make_request
 from kvmmodel.kvm.types import Kvm, KvmVcpu, trace
 from kvmmodel.silicon import apic as hw
 
@@ -147,13 +147,6 @@ def kvm_ioapic_scan_entry(vcpu: KvmVcpu, ioapic: KvmIoapic) -> set[int]:
     return found
 
 
-@kernel(FILE)
-def kvm_arch_post_irq_ack_notifier_list_update(kvm: Kvm) -> None:
-    """What the vCPUs must tell the IOAPIC has changed."""
-    for vcpu in kvm.vcpus:
-        kvm_make_request(KVM_REQ_SCAN_IOAPIC, vcpu)
-
-
 def ioapic_in_range(ioapic: KvmIoapic | None, address: int) -> bool:
     base = IOAPIC_DEFAULT_BASE_ADDRESS
     return ioapic is not None and base <= address < base + IOAPIC_MEM_LENGTH
@@ -206,7 +199,7 @@ def ioapic_write_indirect(kvm: Kvm, ioapic: KvmIoapic, value: int) -> None:
     ioapic.redirtbl[pin] = new
     if is_level(new) and ioapic.irr >> pin & 1 and not new & (RTE_MASKED | RTE_REMOTE_IRR):
         ioapic_service(kvm, ioapic, pin)
-    kvm_arch_post_irq_ack_notifier_list_update(kvm)
+    kvm_make_scan_ioapic_request(kvm)
 
 
 @kernel(FILE)
@@ -220,7 +213,7 @@ def kvm_set_ioapic(kvm: Kvm, ioapic: KvmIoapic, irr: int, redirtbl: tuple[int, .
     """KVM_SET_IRQCHIP: load the entries, then raise the lines that were pending."""
     ioapic.redirtbl = list(redirtbl)
     ioapic.irr = ioapic.irr_delivered = 0
-    kvm_arch_post_irq_ack_notifier_list_update(kvm)
+    kvm_make_scan_ioapic_request(kvm)
     for pin in range(IOAPIC_NUM_PINS):
         if irr >> pin & 1:
             ioapic_set_irq(kvm, ioapic, pin, True)

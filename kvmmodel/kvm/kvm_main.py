@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from kvmmodel.events import Block, CheckBlock, Kick, KvmHaltPollNs, KvmVcpuWakeup, SetMode
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.requests import KVM_REQ_UNBLOCK, KVM_REQ_UNHALT, kvm_check_request, kvm_make_request
+from kvmmodel.kvm.requests import (
+    KVM_REQ_SCAN_IOAPIC,
+    KVM_REQ_UNBLOCK,
+    KVM_REQ_UNHALT,
+    kvm_check_request,
+    kvm_make_request,
+)
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable, kvm_cpu_has_pending_timer
-from kvmmodel.kvm.sched import cpu_of, irq_pending, native_smp_send_reschedule, rcuwait_wake_up, schedule, take_irqs
-from kvmmodel.kvm.types import EXITING_GUEST_MODE, IN_GUEST_MODE, POLL, KvmVcpu, Run, trace
+from kvmmodel.kvm.sched import (
+    cpu_of,
+    irq_pending,
+    native_send_call_func_ipi,
+    native_smp_send_reschedule,
+    rcuwait_wake_up,
+    schedule,
+    take_irqs,
+)
+from kvmmodel.kvm.types import EXITING_GUEST_MODE, IN_GUEST_MODE, POLL, Kvm, KvmVcpu, Run, trace
 
 FILE = "virt/kvm/kvm_main.c"
 
@@ -48,6 +62,21 @@ def kvm_vcpu_exiting_guest_mode(vcpu: KvmVcpu) -> str:
     if old == IN_GUEST_MODE:
         set_mode(vcpu, EXITING_GUEST_MODE)
     return old
+
+
+@kernel(FILE)
+def kvm_make_all_cpus_request(kvm: Kvm, request: int) -> None:
+    """Every vCPU: the request, and those in the guest are called out of it. Nobody is woken (KVM_REQUEST_NO_WAKEUP)."""
+    host = kvm.host
+    for vcpu in kvm.vcpus:
+        kvm_make_request(request, vcpu)
+        if kvm_vcpu_exiting_guest_mode(vcpu) == IN_GUEST_MODE and vcpu.cpu != host.current.id:
+            native_send_call_func_ipi(host, cpu_of(host, vcpu.cpu))
+
+
+@kernel("arch/x86/kvm/x86.c")
+def kvm_make_scan_ioapic_request(kvm: Kvm) -> None:
+    kvm_make_all_cpus_request(kvm, KVM_REQ_SCAN_IOAPIC)
 
 
 def set_mode(vcpu: KvmVcpu, mode: str) -> None:

@@ -117,6 +117,11 @@ def native_send_call_func_single_ipi(host: HostKernel, cpu: Cpu) -> None:
 
 
 @kernel(SMP)
+def native_send_call_func_ipi(host: HostKernel, cpu: Cpu) -> None:
+    default_send_IPI_single_phys(host, cpu, "call_function")
+
+
+@kernel(SMP)
 def native_smp_send_reschedule(host: HostKernel, cpu: Cpu) -> None:
     default_send_IPI_single_phys(host, cpu, "reschedule")
 
@@ -250,6 +255,17 @@ def sysvec_reschedule_ipi(host: HostKernel) -> None:
 
 
 @kernel("arch/x86/include/asm/idtentry.h")
+def asm_sysvec_call_function(host: HostKernel) -> None:
+    sysvec_call_function(host)
+
+
+@kernel(SMP)
+def sysvec_call_function(host: HostKernel) -> None:
+    """KVM's ack_kick: nothing to do, the vCPU has left the guest."""
+    trace(host, HostIrq, "call_function")
+
+
+@kernel("arch/x86/include/asm/idtentry.h")
 def asm_sysvec_call_function_single(host: HostKernel) -> None:
     sysvec_call_function_single(host)
 
@@ -296,6 +312,7 @@ def __hrtimer_run_queues(host: HostKernel) -> None:
 
 HANDLERS = {
     "reschedule": asm_sysvec_reschedule_ipi,
+    "call_function": asm_sysvec_call_function,
     "call_function_single": asm_sysvec_call_function_single,
 }
 

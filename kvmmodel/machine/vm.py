@@ -89,10 +89,10 @@ class Vm:
             kvm_vcpu.regs,
             self.machine.kvm.memory,
             bool(host.params["nrips"]),
-            "virq_at_equal_priority" in host.features,
             lambda guest, vector: handler(guest, self.world, vector),
             self._sink,
             lambda: host.current.now,
+            equal_priority_wins="virq_at_equal_priority" in host.features,
         )
         thread.vcpu, thread.guest = kvm_vcpu, inside
         return Vcpu(self, kvm_vcpu, inside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.lapic.registers import (
     apic_enabled,
     apic_x2apic_mode,
@@ -14,7 +15,6 @@ from kvmmodel.kvm.lapic.registers import (
     kvm_xapic_id,
 )
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.requests import KVM_REQ_SCAN_IOAPIC, kvm_make_request
 from kvmmodel.kvm.types import ApicMap, Kvm, KvmLapic, KvmVcpu
 from kvmmodel.silicon import apic as hw
 
@@ -46,8 +46,7 @@ def kvm_recalculate_apic_map(kvm: Kvm) -> None:
     phys = _phys_map(kvm, present)
     max_id = max([255, *(kvm_x2apic_id(apic) for apic in present)])
     kvm.apic_map = None if phys is None else ApicMap(max_id, phys, *_logical_map(present))
-    for vcpu in kvm.vcpus:
-        kvm_make_request(KVM_REQ_SCAN_IOAPIC, vcpu)  # who is meant by an entry may have changed
+    kvm_make_scan_ioapic_request(kvm)  # who is meant by an entry may have changed
     _set_inhibit(kvm, "PHYSICAL_ID_ALIASED", phys is None)
     _set_inhibit(kvm, "LOGICAL_ID_ALIASED", kvm.apic_map is None or kvm.apic_map.logical_mode == DISABLED)
     modified = any(not apic_x2apic_mode(a) and kvm_xapic_id(a) != a.vcpu.vcpu_id & 0xFF for a in present)

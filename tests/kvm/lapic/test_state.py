@@ -75,7 +75,7 @@ def test_set_lapic_asks_for_an_event_pass():
     vcpu = vm().vcpus[0]
     vcpu.kvm_vcpu.requests = 0
     load(vcpu)
-    assert vcpu.kvm_vcpu.requests == 1 << KVM_REQ_EVENT
+    assert vcpu.kvm_vcpu.requests >> KVM_REQ_EVENT & 1
 
 
 def test_x2apic_id_in_the_old_format():
