@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kvmmodel import __version__, explain, scripts
+from kvmmodel import __version__, conform, explain, scripts
 from kvmmodel.explain.corpus import corpus_for
 from kvmmodel.facts import releases
 from kvmmodel.machine.host import Host
@@ -77,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
     compared.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="another module parameter")
     compared.add_argument("--json", action="store_true")
     compared.set_defaults(command=_scripts)
+    conforming = commands.add_parser("conform", help="compare a recording of the lab's guest with the model's own run")
+    conforming.add_argument(
+        "folder", metavar="DIR", type=Path, help="a recording: 00-system.txt, 10-kvm-tracepoints.txt"
+    )
+    conforming.add_argument("--kernel", help="run the model as this kernel (default: the recorded one)")
+    conforming.add_argument("--json", action="store_true")
+    conforming.set_defaults(command=_conform)
     telling = commands.add_parser("explain", help="explain the kernel stacks and function graphs in a text")
     telling.add_argument("file", nargs="?", metavar="FILE", help="a text, or a recording's folder (default: stdin)")
     telling.add_argument("--kernel", help="the kernel that it was recorded on, X.Y or X.Y.Z")
@@ -181,6 +188,24 @@ def _scripts(options: argparse.Namespace) -> int:
         for d in different:
             print(f"script {d.index} on {d.kernel}, {d.where}: expected {d.expected}, got {d.got}")
         print(f"{total - len(different)} of {total} runs equal: {len(programs)} scripts on {', '.join(wanted)}")
+    return 1 if different else 0
+
+
+def _conform(options: argparse.Namespace) -> int:
+    """Exit status 1 if a phase differs. Stacks that no run emitted are listed and do not count."""
+    recording = conform.read(options.folder)
+    phases = conform.compare(recording, options.kernel)
+    stacks = conform.compare_stacks(options.folder, recording, options.kernel)
+    rows = [{"name": p.name, "verdict": p.verdict, "differences": p.differences} for p in phases]
+    different = sum(bool(p.differences) for p in phases)
+    if options.json:
+        print(json.dumps({"scenarios": rows, "stacks": dataclasses.asdict(stacks)}, indent=1))
+    else:
+        for row in rows:
+            print("\n    ".join([f"{row['verdict']:9}  {row['name']}", *row["differences"]]))
+        print(f"{len(rows) - different} of {len(rows)} phases equal")
+        print(f"{stacks.matched} of {stacks.matched + len(stacks.unmatched)} distinct stacks emitted by a run; not:")
+        print("\n".join("  " + " < ".join(frames) for frames in stacks.unmatched))
     return 1 if different else 0
 
 

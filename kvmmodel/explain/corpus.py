@@ -19,7 +19,10 @@ PROCESSORS = ("zen4", "tcg")
 def corpus(kernels: Iterable[str], scenarios: Iterable[str] | None = None) -> Corpus:
     """Run scenarios (by default all that are built in) on these kernels and keep the distinct stacks."""
     chosen = names() if scenarios is None else list(scenarios)
-    return {kernel: emitted(kernel, chosen) for kernel in kernels}
+    return {
+        kernel: frozenset().union(*(emitted(Host(cpu=name, kernel=kernel, avic=False), chosen) for name in PROCESSORS))
+        for kernel in kernels
+    }
 
 
 def corpus_for(kernel: str | None, progress: bool = False) -> Corpus:
@@ -43,13 +46,9 @@ def corpus_for(kernel: str | None, progress: bool = False) -> Corpus:
     return found
 
 
-def emitted(kernel: str, scenarios: Iterable[str]) -> frozenset[tuple[str, ...]]:
-    """The distinct stacks of some scenarios on one kernel, innermost first, under the release's names."""
-    found: set[tuple[str, ...]] = set()
-    for name in PROCESSORS:
-        host = Host(cpu=name, kernel=kernel, avic=False)
-        with probe() as seen:
-            for scenario in scenarios:
-                run(built_in(scenario), host, trace=False)
-        found |= {stack_names(stack, host.kernel) for stack in seen.stacks}
-    return frozenset(found)
+def emitted(host: Host, scenarios: Iterable[str]) -> frozenset[tuple[str, ...]]:
+    """The distinct stacks of some scenarios on one host, innermost first, under its release's names."""
+    with probe() as seen:
+        for scenario in scenarios:
+            run(built_in(scenario), host, trace=False)
+    return frozenset(stack_names(stack, host.kernel) for stack in seen.stacks)

@@ -35,6 +35,7 @@ class World:
     marks: list[str] = field(default_factory=list)
     bodies: dict[str, tuple[Step, ...]] = field(default_factory=dict)
     idt: dict[int, dict[int, str]] = field(default_factory=dict)  # vCPU -> vector -> name of a body
+    guests: list[GuestCpu] = field(default_factory=list)
     log: list[tuple[str, int]] = field(default_factory=list)  # what guests noted, in order
     pv_eoi: dict[int, int] = field(default_factory=dict)  # vCPU -> address of its PV EOI cell
 
@@ -164,6 +165,20 @@ def _busy(guest: GuestCpu, world: World, vector: int, count: int) -> Code:
     yield Insn("pause", test=lambda: guest.handled[vector] >= count, show=False)
 
 
+def _seen(guest: GuestCpu, world: World, vector: int, count: int) -> Code:
+    yield Insn("pause", test=lambda: sum(g.handled[vector] for g in world.guests) >= count, show=False)
+
+
+def _sleep(guest: GuestCpu, world: World, name: str, value: int) -> Code:
+    while True:
+        yield Insn("cli", show=False)
+        if world.counters.get(name, 0) == value:
+            break
+        yield Insn("sti", show=False)
+        yield Insn("hlt")
+    yield Insn("sti", show=False)
+
+
 def _wait(guest: GuestCpu, world: World, vector: int, count: int) -> Code:
     """Sleep until it was handled; CLI before the test and STI right before HLT, so that no interrupt slips between."""
     while True:
@@ -234,6 +249,8 @@ COMMANDS: dict[str, Command] = {
     "spin": Command(("n",), "loop on RDTSC and PAUSE for so many ns", _spin),
     "busy": Command(("n", "n"), "loop on PAUSE until a vector was handled so often", _busy),
     "wait": Command(("n", "n"), "STI and HLT until a vector was handled so often", _wait),
+    "seen": Command(("n", "n"), "loop on PAUSE until a vector was handled so often on any vCPU", _seen),
+    "sleep": Command(("name", "n"), "STI and HLT until a named cell holds a number", _sleep),
     "set": Command(("name", "n"), "store a number in a named cell of memory", _set),
     "until": Command(("name", "n"), "loop on PAUSE until a named cell holds a number", _until_set),
     "log": Command(("name",), "note a name and the vector of the running handler", _log),

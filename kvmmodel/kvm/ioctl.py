@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import EAGAIN
 from typing import TypeVar
 
-from kvmmodel.events import KvmApicvInhibitChanged
+from kvmmodel.events import KvmApicvInhibitChanged, KvmUserspaceExit
 from kvmmodel.kvm import svm  # noqa: F401 -- loads the vendor module
 from kvmmodel.kvm.i8259 import kvm_pic_update_irq
 from kvmmodel.kvm.ioapic import KvmIoapic, kvm_get_ioapic, kvm_set_ioapic
@@ -124,6 +125,7 @@ def kvm_arch_vcpu_ioctl_run(vcpu: KvmVcpu) -> Suspend | None:
         vcpu.run = None
     if waits:
         kvm_apic_accept_events(vcpu)
+        trace(vcpu.kvm.host, KvmUserspaceExit, "error", EAGAIN)
     vcpu_put(vcpu)
     return None
 
@@ -144,6 +146,16 @@ def set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
 
 @kernel(X86)
 def kvm_arch_vcpu_ioctl_set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
+    __set_sregs(vcpu, cr8)
+
+
+@kernel(X86)
+def __set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
+    __set_sregs_common(vcpu, cr8)
+
+
+@kernel(X86, since="5.15")  # came with KVM_SET_SREGS2
+def __set_sregs_common(vcpu: KvmVcpu, cr8: int) -> None:
     kvm_set_cr8(vcpu, cr8)
     kvm_lapic_update_cr8_intercept(vcpu)
 

@@ -20,8 +20,10 @@ class Host:
     modprobe.conf would set; None keeps the release's default. ValueError, in one line, for a name that is not known.
     """
 
-    def __init__(self, cpu: str = "zen4", kernel: str = "6.18", avic: bool | None = None, **module_params: Any) -> None:
-        self.processor: Processor = processor(cpu)
+    def __init__(
+        self, cpu: str | Processor = "zen4", kernel: str = "6.18", avic: bool | None = None, **module_params: Any
+    ) -> None:
+        self.processor: Processor = processor(cpu) if isinstance(cpu, str) else cpu
         self.kernel: Kernel = _kernel(kernel)
         asked = dict(module_params) if avic is None else {**module_params, "avic": avic}
         self.params: dict[str, Any] = resolve(self.processor, self.kernel, asked)

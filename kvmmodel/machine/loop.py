@@ -182,8 +182,9 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
 
 
 def prefetch(guest: GuestCpu) -> None:
-    """Have the next instruction ready; a guest with nothing to do spins, and so leaves an interrupt shadow."""
-    if fetch(guest) is None and not guest.vmcb.exit_code:
+    """Have the next instruction ready; a guest that spins leaves an interrupt shadow."""
+    insn = fetch(guest)
+    if not guest.vmcb.exit_code and (insn is None or insn.op == "pause"):
         guest.vmcb.int_state = False
 
 

@@ -94,6 +94,7 @@ class Vm:
             lambda: host.current.now,
             equal_priority_wins="virq_at_equal_priority" in host.features,
         )
+        self.world.guests.append(inside)
         thread.vcpu, thread.guest = kvm_vcpu, inside
         return Vcpu(self, kvm_vcpu, inside)
 

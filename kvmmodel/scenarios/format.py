@@ -9,7 +9,8 @@
     [vm]                              vcpus, x2apic, boot, pcpus: as Host.create_vm takes them
     [handlers]                        name = ["instruction", ...]; built in: none, eoi, pv_eoi
     [vcpu.0]                          program = ["instruction", ...], idt = { "0x40-0x4f" = "name" }
-    [[userspace]]                     when = {...}, do = ["signal_msi ADDRESS DATA", "burn CPU NS"]
+    [[userspace]]                     when = {...}, do = ["signal_msi ADDRESS DATA", "irq_line GSI LEVEL",
+                                      "route_msi GSI ADDRESS DATA", "eventfd GSI", "burn CPU NS"]
     [[race]]                          at = {...}, run = VCPU or "userspace", until = "event":
                                       in the middle of the one, run the other
 
@@ -27,9 +28,10 @@ from typing import Any
 from kvmmodel.events import Event
 from kvmmodel.guest.program import BUILT_IN_BODIES, parse, vectors
 
-ACTIONS = {"signal_msi": 2, "burn": 2}
+RUN_LIMIT_NS = 50_000_000
+ACTIONS = {"signal_msi": 2, "irq_line": 2, "route_msi": 3, "eventfd": 1, "burn": 2}
 KEYS: dict[str, dict[str, Any]] = {
-    "": {"title": str, "page": str, "known": dict, "after": str, "break": list, "vm": dict,
+    "": {"title": str, "page": str, "known": dict, "after": str, "break": list, "vm": dict, "limit_ns": int,
          "handlers": dict, "vcpu": dict, "userspace": list, "race": list},
     "vm": {"vcpus": int, "x2apic": bool, "boot": bool, "pcpus": list},
     "vcpu": {"program": list, "idt": dict},
@@ -80,6 +82,11 @@ class Scenario:
     idt: dict[int, dict[str, str]]
     userspace: tuple[Rule, ...] = ()
     races: tuple[Race, ...] = ()
+    limit_ns: int = RUN_LIMIT_NS  # of virtual time, if something is still left to happen then
+
+
+def _actions() -> str:
+    return ", ".join(f"{name} with {count} number{'s' * (count > 1)}" for name, count in ACTIONS.items())
 
 
 @dataclass(slots=True)
@@ -129,7 +136,7 @@ class _Reader:
         for row in self.lines("userspace", rows):
             name, *words = row.split() or [""]
             if ACTIONS.get(name) != len(words):
-                raise self.fail(f"userspace: {row!r}, expected one of signal_msi ADDRESS DATA, burn CPU NS", row)
+                raise self.fail(f"userspace: {row!r}, expected one of {_actions()}", row)
             try:
                 made.append(Action(name, tuple(int(word, 0) for word in words)))
             except ValueError:
@@ -174,6 +181,7 @@ def read(name: str, text: str) -> Scenario:
         idt,
         tuple(_rule(reader, row, count) for row in data.get("userspace", [])),
         tuple(_race(reader, row, count) for row in data.get("race", [])),
+        data.get("limit_ns", RUN_LIMIT_NS),
     )
 
 

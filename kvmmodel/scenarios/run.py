@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
 from kvmmodel.events import Block, Event
 from kvmmodel.guest.program import PORT_MARK, parse, vectors
+from kvmmodel.kvm.irqchip import MsiRoute
 from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.loop import run_nested
 from kvmmodel.machine.vm import Vm
 from kvmmodel.scenarios.format import Action, Race, Rule, Scenario, ScenarioError, read
-
-RUN_LIMIT_NS = 50_000_000
 
 
 def names() -> list[str]:
@@ -30,11 +30,11 @@ def built_in(name: str) -> Scenario:
 
 
 def run(
-    scenario: Scenario, host: Host, *, broken: tuple[str, ...] = (), limit_ns: int = RUN_LIMIT_NS, **options: Any
+    scenario: Scenario, host: Host, *, broken: tuple[str, ...] = (), limit_ns: int | None = None, **options: Any
 ) -> Vm:
-    """Run a scenario to its end on a host, or for ``limit_ns`` of virtual time; ``options`` go to create_vm.
+    """Run a scenario to its end on a host, or for ``limit_ns`` of virtual time (default: the scenario's own limit).
 
-    Returns the VM with its trace.
+    ``options`` go to create_vm. Returns the VM with its trace.
     """
     chain = [scenario]
     while chain[0].after is not None:
@@ -43,7 +43,7 @@ def run(
             raise ScenarioError(f"{scenario.name}: 'after' goes in a circle")
     vm = host.create_vm(broken=(*scenario.broken, *broken), **{**chain[0].vm, **options})
     for part in chain:
-        _play(vm, part, limit_ns)
+        _play(vm, part, part.limit_ns if limit_ns is None else limit_ns)
     return vm
 
 
@@ -64,10 +64,19 @@ def _play(vm: Vm, scenario: Scenario, limit_ns: int) -> None:
 
 
 def _do(vm: Vm, action: Action) -> None:
-    if action.name == "signal_msi":
-        vm.signal_msi(*action.args)
+    if action.name == "route_msi":
+        gsi, address, data = action.args
+        vm.set_gsi_routing(vm.machine.kvm.routing | {gsi: [MsiRoute(address, data)]})
     else:
-        vm.burn(*action.args)
+        _ACTIONS[action.name](vm, *action.args)
+
+
+_ACTIONS: dict[str, Callable[..., object]] = {
+    "signal_msi": Vm.signal_msi,
+    "irq_line": lambda vm, gsi, level: vm.irq_line(gsi, bool(level)),
+    "eventfd": Vm.eventfd_write,
+    "burn": Vm.burn,
+}
 
 
 def _arm(vm: Vm, rule: Rule) -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from kvmmodel import Host
 from kvmmodel.events import Ack, ClearIsr, HandlerEnter, HandlerLeave, SetIrr
+from kvmmodel.kvm.requests import KVM_REQ_SCAN_IOAPIC
 from kvmmodel.scenarios.run import built_in, names, run
 from kvmmodel.trace import ftrace
 from kvmmodel.trace.stacks import histogram
@@ -24,7 +25,9 @@ def test_every_accepted_vector_is_handled_exactly_once(name, kernel):
     counts = [sorted((e.vcpu_id, e.vector) for e in events(made, kind)) for kind in (SetIrr, Ack, ClearIsr)]
     handled = sorted((e.vcpu_id, e.vector) for e in events(made, HandlerEnter) if e.vector != 2)
     assert counts == [handled] * 3
-    assert [(v.lapic.irr, v.lapic.isr, v.kvm_vcpu.requests) for v in made.vcpus] == [(0, 0, 0)] * len(made.vcpus)
+    scan = 1 << KVM_REQ_SCAN_IOAPIC  # does not wake, so a halted vCPU keeps it
+    left = [(v.lapic.irr, v.lapic.isr, v.kvm_vcpu.requests & ~scan) for v in made.vcpus]
+    assert left == [(0, 0, 0)] * len(made.vcpus)
     assert len(events(made, HandlerLeave)) == len(events(made, HandlerEnter))
 
 

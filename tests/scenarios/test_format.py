@@ -47,7 +47,7 @@ def test_a_good_file_runs():
         ("[vm]", "known = { heard = 'x' }\n[vm]", 2, "known: expected recorded, source"),
         ("[vm]", "[[userspace]]\nwhen = { start = true }\n[vm]", 2, "needs when and do"),
         ("[vm]", "[[userspace]]\nwhen = { start = true }\ndo = ['signal_msi 1']\n[vm]", 4,
-         "expected one of signal_msi ADDRESS DATA"),
+         "expected one of signal_msi with 2 numbers"),
         ("[vm]", "[[userspace]]\nwhen = { start = true }\ndo = ['burn 1 x']\n[vm]", 4, "expected numbers"),
         ("[vm]", "[[userspace]]\nwhen = { vcpu = 9, halted = true }\ndo = []\n[vm]", 3, "the VM has vCPUs 0 to 1"),
         ("[vm]", "[[userspace]]\nwhen = { vcpu = 1 }\ndo = []\n[vm]", 3, "expected one of start, mark"),

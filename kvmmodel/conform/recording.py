@@ -1,0 +1,82 @@
+"""Reading a recording: a folder with 00-system.txt (release, CPU, parameters) and 10-kvm-tracepoints.txt."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvmmodel.explain.source import kernel_of
+from kvmmodel.facts.params import Processor
+
+LINE = re.compile(
+    r"^\s*(?P<task>\S.*?)-(?P<pid>\d+)\s+\[(?P<cpu>\d+)\]\s+\S+\s+(?P<t>[\d.]+): (?P<event>\w+): (?P<text>.*)$"
+)
+PARAMETER = re.compile(r"^/sys/module/(kvm\w*)/parameters/(\w+) = (\S+)$", re.MULTILINE)
+MARKER = "tracing_mark_write"
+# Parameters that are on only if the processor has the feature, so they tell it.
+FEATURES = ("npt", "nrips", "vgif", "vnmi", "avic")
+
+
+class RecordingError(ValueError):
+    """A folder that is no recording: what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One event; ``vcpu`` is the one whose thread it happened in, None for other threads."""
+
+    vcpu: int | None
+    event: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    kernel: str
+    processor: Processor
+    avic: bool
+    lines: tuple[Line, ...]
+
+
+def read(folder: Path) -> Recording:
+    """RecordingError, in one line, if the folder is none."""
+    system = _file(folder, "00-system.txt")
+    kernel = kernel_of(system)
+    if kernel is None:
+        raise RecordingError(f"{folder}/00-system.txt names no kernel release: expected a line like uname -a prints")
+    params = {name: value for module, name, value in PARAMETER.findall(system) if module == "kvm_amd"}
+    if not params:
+        raise RecordingError(f"{folder}/00-system.txt has no parameters of kvm_amd: expected /sys/module/... = value")
+    lines = _lines(_file(folder, "10-kvm-tracepoints.txt"))
+    if not lines:
+        raise RecordingError(f"{folder}/10-kvm-tracepoints.txt has no KVM event: expected lines of tracefs' trace file")
+    return Recording(kernel, _processor(system, params), params.get("avic") == "Y", lines)
+
+
+def _file(folder: Path, name: str) -> str:
+    path = folder / name
+    if not path.is_file():
+        raise RecordingError(f"{folder}: no {name}, so it is not a recording")
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _processor(system: str, params: dict[str, str]) -> Processor:
+    """What the recorded parameters say of the processor; an emulated one has the emulator's ways."""
+    model = re.search(r"^model name\s*: (.*)$", system, re.MULTILINE)
+    title = model[1] if model else "not recorded"
+    features = {name for name in FEATURES if params.get(name) in ("Y", "1")}
+    if "TCG" in title:
+        features.add("virq_at_equal_priority")
+    return Processor("the recorded CPU", title, frozenset(features))
+
+
+def _lines(text: str) -> tuple[Line, ...]:
+    """The events in the order of the file. A thread is a vCPU's if it ever enters one."""
+    found = [match for row in text.splitlines() if (match := LINE.match(row))]
+    vcpu_of = {}
+    for match in found:
+        entered = re.match(r"vcpu (\d+)", match["text"]) if match["event"] == "kvm_entry" else None
+        if entered:
+            vcpu_of[match["pid"]] = int(entered[1])
+    return tuple(Line(vcpu_of.get(m["pid"]), m["event"], m["text"]) for m in found)
