@@ -289,31 +289,26 @@ TELLERS: dict[type[ev.Event], Teller] = {
 # ---- what one vCPU's program does: more instructions, the priority and the windows; less of how KVM is told ----------
 
 
-def _said(text: str) -> str | None:
-    """What an instruction does, where its name does not say it."""
-    if text.startswith("MOV CR8"):
-        return f"sets its task priority by `{text}`"
-    if text.startswith("WRMSR 0x80b"):
-        return "signals the EOI by `WRMSR 0x80b`"
-    if text.startswith("WRMSR 0x83f"):
-        return f"sends itself vector `{text.rpartition(' = ')[2]}`"
-    if text.startswith("WRMSR 0x808"):
-        return f"writes `{text.rpartition(' = ')[2]}` to its TPR"
-    if text == "RDMSR 0x808":
-        return "reads its TPR back"
+def _said(text: str) -> tuple[str, str] | None:
+    """What an instruction does, where its name does not say it: in the sentence, and as a second line."""
+    name, _, value = text.partition(" = ")
     return {
-        "CLI": "clears IF by `CLI`, and takes no interrupts from now on",
-        "STI": "sets IF by `STI`, and takes interrupts after one more instruction",
-    }.get(text)
+        "MOV CR8": (f"sets its task priority by `{text}`", "its task priority"),
+        "WRMSR 0x808": (f"writes `{value}` to its TPR", "the TPR"),
+        "RDMSR 0x808": ("reads its TPR back", "the TPR"),
+        "WRMSR 0x80b": ("signals the EOI by `WRMSR 0x80b`", "the EOI"),
+        "WRMSR 0x83f": (f"sends itself vector `{value}`", "an IPI to itself"),
+        "CLI": ("clears IF by `CLI`, and takes no interrupts from now on", "IF is clear"),
+        "STI": ("sets IF by `STI`, and takes interrupts after one more instruction", "IF is set"),
+    }.get(name)
 
 
 def _program_instruction(cast: Cast, record: Record, e: Any) -> Told | None:
     said = _said(e.text)
     if said is None:
         return None
-    return Told(
-        "write", "t.guest", None, f"`{e.text}`", f"vCPU {e.vcpu_id}", _who("Guest", record), f"The guest {said}."
-    )
+    sentence, detail = said
+    return Told("write", "t.guest", None, f"`{e.text}`", detail, _who("Guest", record), f"The guest {sentence}.")
 
 
 def _event_pass(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -332,7 +327,7 @@ def _iret(cast: Cast, record: Record, e: Any) -> Told | None:
     if not cast.window:
         return None
     why = "The handler returns, and its `IRET` sets IF again."
-    return Told("resume", "t.guest", None, "`IRET`", f"vCPU {e.vcpu_id}", _who("Guest", record), why)
+    return Told("resume", "t.guest", None, "`IRET`", "IF is set again", _who("Guest", record), why)
 
 
 def _cr8_intercept(cast: Cast, record: Record, e: Any) -> Told | None:
