@@ -13,7 +13,8 @@ TARGET_COLUMNS = (("t.kvm", "kvm", "KVM"), ("t.hw", "hw", "hardware"), ("t.guest
 
 @dataclass(slots=True)
 class Cast:
-    """``source``: ipi, timer or msi. ``sender``: the sending vCPU, if one sends. ``place``: where each vCPU is now."""
+    """``source``: ipi, timer, msi, or program for all that one vCPU does. ``sender``: the sending vCPU, if one sends.
+    ``also``: more vectors to follow. ``place``: where each vCPU is now."""
 
     source: str
     vector: int
@@ -21,13 +22,19 @@ class Cast:
     target_cpu: int
     sender: int | None = None
     sender_cpu: int | None = None
+    also: frozenset[int] = frozenset()
     place: dict[int, str] = field(default_factory=dict)
     waker: bool = False  # the scheduler is about to run the target
     other: bool = False  # another thread has the target's CPU
     caller: bool = False  # userspace's thread is in the kernel
+    window: bool = False  # KVM has asked for an IRQ window
+    asked: bool = False  # an event pass is requested
 
     def prefix(self, vcpu: int) -> str:
         return "s" if vcpu == self.sender else "t"
+
+    def follows(self, vector: int) -> bool:
+        return vector == self.vector or vector in self.also
 
     def shown(self, vcpu: int | None) -> bool:
         return vcpu is not None and vcpu in (self.sender, self.target)
@@ -45,7 +52,7 @@ def groups(cast: Cast) -> tuple[Group, ...]:
         return Group(f"VMM thread · CPU {cast.sender_cpu}", columns), host, target
     if cast.source == "timer":
         return Group(f"CPU {cast.target_cpu}", (Column("dev", "dev", "host timer"),)), host, target
-    return host, target
+    return (target,) if cast.source == "program" else (host, target)
 
 
 def lane(cast: Cast, record: Record) -> str | None:

@@ -1,8 +1,8 @@
-"""From the events of a run to a story: the steps between an interrupt's cause and its EOI."""
+"""From the events of a run to a story: the steps between an interrupt's cause and its EOI, or one vCPU's program."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kvmmodel import events as ev
 from kvmmodel.facts.releases import Kernel
@@ -10,7 +10,7 @@ from kvmmodel.machine.record import Record
 from kvmmodel.trace.cast import Cast, bars, begin, follow, groups, states
 from kvmmodel.trace.stacks import frames
 from kvmmodel.trace.story import Badge, Step, Story
-from kvmmodel.trace.telling import TELLERS
+from kvmmodel.trace.telling import PROGRAM_TELLERS, TELLERS, Teller
 
 CAUSES: dict[str, tuple[type[ev.Event], ...]] = {
     "ipi": (ev.Instruction,),
@@ -18,6 +18,7 @@ CAUSES: dict[str, tuple[type[ev.Event], ...]] = {
     "msi": (ev.KvmMsiSetIrq,),
 }
 MOST_STEPS = 30  # a run that was broken on purpose may go round and round
+MOST_PROGRAM_STEPS = 50
 
 
 def story(
@@ -42,8 +43,46 @@ def story(
     cast = _cast(ordered[first], source, vector, target, opening)
     begin(cast, opening.states)
     before, start = bars(cast), states(cast, opening)
-    steps = _steps(ordered[first:], kernel, cast)
+    steps = _steps(ordered[first:], kernel, cast, TELLERS, MOST_STEPS)
     return Story(title, setup, groups(cast), before, start, steps, badges, broken, _verdict(cast, steps))
+
+
+def program_story(
+    records: Sequence[Record],
+    kernel: Kernel,
+    vectors: Sequence[int],
+    vcpu: int = 0,
+    *,
+    title: str,
+    setup: str,
+    since: str = "",
+    badges: tuple[Badge, ...] = (),
+    broken: str | None = None,
+) -> Story:
+    """Tell what one vCPU's program does, from its first instruction that starts with ``since`` to the EOI after which
+    none of ``vectors`` waits or is in service. No verdict.
+
+    ValueError if the vCPU never executes such an instruction.
+    """
+    ordered = sorted(records, key=lambda record: record.t)
+    first = next((i for i, record in enumerate(ordered) if _begins(record.event, vcpu, since)), None)
+    if first is None:
+        raise ValueError(f"vCPU {vcpu} executes no instruction that starts with {since!r}")
+    opening = ordered[max(first - 1, 0)]
+    cpu = next(s.cpu for s in opening.states if s.vcpu == vcpu)
+    cast = Cast("program", vectors[0], vcpu, cpu, also=frozenset(vectors[1:]))
+    begin(cast, opening.states)
+    cast.place[vcpu] = "guest"
+    for record in ordered[:first]:
+        if isinstance(record.event, ev.IrqWindow):
+            cast.window = record.event.open
+    before, start = bars(cast), states(cast, opening)
+    steps = _steps(ordered[first:], kernel, cast, PROGRAM_TELLERS, MOST_PROGRAM_STEPS)
+    return Story(title, setup, groups(cast), before, start, steps, badges, broken)
+
+
+def _begins(event: ev.Event, vcpu: int, since: str) -> bool:
+    return isinstance(event, ev.Instruction) and event.vcpu_id == vcpu and event.text.startswith(since)
 
 
 def _cause(records: Sequence[Record], source: str, vector: int) -> int:
@@ -73,14 +112,16 @@ def _cast(cause: Record, source: str, vector: int, target: int, opening: Record)
     return Cast(source, vector, target, cpu, cause.vcpu if source != "msi" else None, cause.cpu)
 
 
-def _steps(records: Sequence[Record], kernel: Kernel, cast: Cast) -> tuple[Step, ...]:
+def _steps(
+    records: Sequence[Record], kernel: Kernel, cast: Cast, tellers: Mapping[type[ev.Event], Teller], most: int
+) -> tuple[Step, ...]:
     """Everything up to the EOI that somebody shown does."""
     steps: list[Step] = []
     for record in records:
         follow(cast, record)
         event = record.event
         about = getattr(event, "vcpu_id", cast.target)
-        teller = TELLERS.get(type(event))
+        teller = tellers.get(type(event))
         if teller is None or not cast.shown(about) or _other_vector(cast, event):
             continue
         told = teller(cast, record, event)
@@ -90,14 +131,22 @@ def _steps(records: Sequence[Record], kernel: Kernel, cast: Cast) -> tuple[Step,
         owner = f"CPU {record.cpu}"
         words = (told.kind, told.at, told.to, told.label, told.detail, told.who, told.sentence)
         steps.append(Step(*words, bars(cast), stack, owner, states(cast, record)))
-        if len(steps) == MOST_STEPS or (isinstance(event, ev.ClearIsr) and event.vcpu_id == cast.target):
+        if len(steps) == most or (isinstance(event, ev.ClearIsr) and _is_last(cast, record)):
             break
     return tuple(steps)
 
 
 def _other_vector(cast: Cast, event: ev.Event) -> bool:
     """An event of some other interrupt."""
-    return getattr(event, "vector", cast.vector) != cast.vector
+    return not cast.follows(getattr(event, "vector", cast.vector))
+
+
+def _is_last(cast: Cast, record: Record) -> bool:
+    """Whether this EOI ends the story: in a program's, none of its vectors waits or is in service after it."""
+    if getattr(record.event, "vcpu_id", None) != cast.target:
+        return False
+    left = next(s.irr | s.isr for s in record.states if s.vcpu == cast.target)
+    return cast.source != "program" or not any(left >> vector & 1 for vector in (cast.vector, *cast.also))
 
 
 def _verdict(cast: Cast, steps: tuple[Step, ...]) -> str | None:

@@ -171,3 +171,18 @@ def test_the_cell_is_aligned(value):
     """source 6.18.35: bit 1 is reserved."""
     with pytest.raises(MsrError):
         booted().vcpus[0].set_msr(PV_EOI_EN, value)
+
+
+@pytest.mark.parametrize(("broken", "arrived"), [((), [0x51]), (("no-cr8-intercept",), [])])
+def test_without_the_intercept_a_vector_waits_for_the_next_exit(broken, arrived):
+    """It is late, not lost: any exit copies V_TPR back, and the PPR's fall asks for an event pass."""
+    made = booted(broken=broken)
+    guest = made.vcpus[0].guest
+    guest.write_cr8(5)
+    guest.wrmsr(0x83F, 0x51)
+    guest.write_cr8(0)
+    made.run()
+    assert [e.vector for e in events(made, HandlerEnter)] == arrived
+    guest.rdmsr(0x802)
+    made.run()
+    assert [e.vector for e in events(made, HandlerEnter)] == [0x51]

@@ -283,3 +283,16 @@ def test_who_sends_between_the_event_pass_and_in_guest_mode_is_not_missed(kernel
     assert injected[:2] == [(0x81, False), (0x81, True)]
     assert next(e.event_inj & 0xFF for e in events(made, VmRun) if e.event_inj) == 0x81
     assert irr(made) == [set()]
+
+
+@pytest.mark.parametrize(("broken", "arrived"), [((), [0x41]), (("no-window",), [])])
+def test_without_the_irq_window_a_vector_is_lost(broken, arrived):
+    """An exit does not help: nobody asks for an event pass."""
+    made = Host(kernel="6.12", avic=False).create_vm(vcpus=1, boot=True, broken=broken)
+    guest = made.vcpus[0].guest
+    guest.cli()
+    guest.wrmsr(0x83F, 0x41)
+    guest.sti()
+    guest.rdmsr(0x802)
+    made.run()
+    assert [e.vector for e in events(made, HandlerEnter)] == arrived

@@ -55,7 +55,8 @@ def svm_nmi_allowed(vcpu: KvmVcpu, for_injection: bool) -> int:
 @kernel(FILE)
 def svm_enable_irq_window(vcpu: KvmVcpu) -> None:
     """Have the processor exit as soon as the guest could take an interrupt: a virtual one that it never sees."""
-    svm_set_vintr(vcpu)
+    if "no-window" not in vcpu.kvm.broken:
+        svm_set_vintr(vcpu)
 
 
 @kernel(FILE)

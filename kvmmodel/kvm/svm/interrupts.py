@@ -35,7 +35,7 @@ def svm_complete_interrupt_delivery(vcpu: KvmVcpu, delivery_mode: int, trig_mode
 def svm_update_cr8_intercept(vcpu: KvmVcpu, tpr: int, irr: int) -> None:
     """Both are 4-bit classes; irr -1: nothing is requested."""
     was = SVM_EXIT_WRITE_CR8 in vcpu.vmcb.intercepts
-    on = irr != -1 and tpr >= irr
+    on = irr != -1 and tpr >= irr and "no-cr8-intercept" not in vcpu.kvm.broken
     (vcpu.vmcb.intercepts.add if on else vcpu.vmcb.intercepts.discard)(SVM_EXIT_WRITE_CR8)
     if on != was:
         trace(vcpu.kvm.host, Cr8Intercept, vcpu.vcpu_id, on)
