@@ -117,6 +117,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _scenario(name: str) -> Scenario:
     """A file if it looks like one, else a built-in scenario."""
+    if name not in scenarios.names() and Path(name).exists() and not name.endswith(".toml"):
+        raise ScenarioError(f"{name} is a file or folder, but a scenario file ends in .toml")
     if not name.endswith(".toml") and "/" not in name:
         return scenarios.built_in(name)
     try:
@@ -130,6 +132,8 @@ def _param(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ValueError(f"--param takes NAME=VALUE, got {text!r}")
+    if name == "avic":
+        raise ValueError("--param avic: use --avic on|off|auto")
     if value in ("Y", "N"):
         return name, value == "Y"
     try:

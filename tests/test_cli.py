@@ -80,6 +80,7 @@ def test_parameters_reach_the_host(capsys):
         ("run", "ipi-halted", "--param", "gravity=1"),
         ("run", "ipi-halted", "--param", "halt_poll_ns=much"),
         ("run", "ipi-halted", "--param", "halt_poll_ns=Y"),
+        ("run", "ipi-halted", "--param", "avic=1"),
         ("run", "ipi-halted", "--param", "halt_poll_ns"),
         ("run", "ipi-halted", "--format", "postcard"),
         ("run", "ipi-halted", "--format", "graph", "--graph-function", "printk"),

@@ -44,7 +44,9 @@ def story(
     begin(cast, opening.states)
     before, start = bars(cast), states(cast, opening)
     steps = _steps(ordered[first:], kernel, cast, TELLERS, MOST_STEPS)
-    return Story(title, setup, groups(cast), before, start, steps, badges, broken, _verdict(cast, steps))
+    spins = _spins(cast, steps)
+    steps = steps[: spins + 1] if spins else steps
+    return Story(title, setup, groups(cast), before, start, steps, badges, broken, _verdict(cast, steps, bool(spins)))
 
 
 def program_story(
@@ -149,14 +151,23 @@ def _is_last(cast: Cast, record: Record) -> bool:
     return cast.source != "program" or not any(left >> vector & 1 for vector in (cast.vector, *cast.also))
 
 
-def _verdict(cast: Cast, steps: tuple[Step, ...]) -> str | None:
+def _spins(cast: Cast, steps: tuple[Step, ...]) -> int:
+    """Where the target exits by HLT the second time with the vector in its IRR, from where on all repeats; or 0."""
+    halts = [i for i, step in enumerate(steps) if step.kind == "exit" and "HLT" in step.label and _waits(cast, step)]
+    return halts[1] if len(halts) > 1 else 0
+
+
+def _waits(cast: Cast, step: Step) -> bool:
+    return any(s.vcpu == cast.target and s.irr >> cast.vector & 1 for s in step.states)
+
+
+def _verdict(cast: Cast, steps: tuple[Step, ...], spins: bool) -> str | None:
     """What became of an interrupt that never got its EOI, in words."""
-    state = next((s for s in steps[-1].states if s.vcpu == cast.target), None)
-    if state is None or not state.irr >> cast.vector & 1:
+    if not _waits(cast, steps[-1]):
         return None
-    where = {
-        "blocked": "sleeps",
-        "runnable": "waits for its CPU",
-    }.get(state.thread, "runs on")
-    lost = f"Lost: IRR `{cast.vector:#x}` is set, and vCPU {cast.target} {where}."
-    return f"{lost} Until another event comes along, nobody looks."
+    state = next(s for s in steps[-1].states if s.vcpu == cast.target)
+    where = {"blocked": "sleeps", "runnable": "waits for its CPU"}.get(state.thread, "runs on")
+    if spins:
+        where = "spins: each `HLT` exits and enters again, as KVM sees an event but injects none"
+    stuck = f"Stuck: IRR `{cast.vector:#x}` is set, and vCPU {cast.target} {where}."
+    return f"{stuck} Until another event comes along, nobody looks."

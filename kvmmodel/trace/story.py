@@ -82,6 +82,9 @@ class Badge:
     text: str
 
 
+BROKEN = Badge("inferred", "the rule removed in the model")  # nobody recorded a kernel without it
+
+
 @dataclass(frozen=True, slots=True)
 class Story:
     """A whole run. ``broken`` names the rule that was removed on purpose; ``verdict`` is what came of it."""

@@ -54,15 +54,23 @@ def _in_kvm(cast: Cast, record: Record, kind: str, label: str, detail: str, sent
     return None if at is None else Told(kind, at, None, label, detail, _who("KVM", record), sentence)
 
 
+WRITES = {
+    "WRMSR 0x830": "it writes the x2APIC ICR, so an IPI is to be sent",
+    "MOV [0xfee00300]": "it writes the ICR, so an IPI is to be sent",
+    "WRMSR 0x83f": "it writes SELF_IPI, so an IPI to itself is to be sent",
+    "WRMSR 0x6e0": "it sets its TSC deadline",
+    "WRMSR 0x838": "it writes the timer's initial count, which starts it",
+    "WRMSR 0x80b": "it writes the EOI register",
+    "MOV [0xfee000b0]": "it writes the EOI register",
+}
+
+
 def _instruction(cast: Cast, record: Record, e: Any) -> Told | None:
     if not e.text.startswith(("WRMSR", "HLT", "MOV [")):
         return None
     hlt = e.text == "HLT"
-    what = (
-        f"the guest executes `{e.text.split(' = ')[0]}`"
-        if not hlt
-        else "the guest has nothing to do and executes `HLT`"
-    )
+    name = e.text.split(" = ")[0]
+    what = "it has nothing to do and executes `HLT`" if hlt else WRITES.get(name, f"the guest executes `{name}`")
     at = _guest(cast, e.vcpu_id)
     vcpu, kind = f"vCPU {e.vcpu_id}", "halt" if hlt else "write"
     return Told(kind, at, None, f"`{e.text}`", vcpu, _who("Guest", record), f"{vcpu}: {what}.")
@@ -72,10 +80,11 @@ def _vmexit(cast: Cast, record: Record, e: Any) -> Told:
     why = {
         "interrupt": "A host interrupt arrived at this CPU, so the processor leaves the guest.",
         "hlt": "`HLT` is intercepted: the processor leaves the guest.",
+        "msr": "MSR accesses like this one are intercepted: the processor leaves the guest.",
         "npf": "The APIC page is not mapped: the access leaves the guest.",
         "vintr": "The guest can take interrupts now: the IRQ window that KVM asked for is open.",
         "write_cr8": "KVM intercepts CR8 writes for now, so this one leaves the guest.",
-    }.get(e.reason, "The access is intercepted: the processor leaves the guest.")
+    }.get(e.reason, "The event is intercepted: the processor leaves the guest.")
     guest = _guest(cast, e.vcpu_id)
     name = REASONS.get(e.reason, e.reason)
     label, detail = f"`#VMEXIT` {name}", f"exit code `{e.code:#x}`"
@@ -87,9 +96,9 @@ def _vmrun(cast: Cast, record: Record, e: Any) -> Told:
     vector = e.event_inj & 0xFF
     label = f"`VMRUN` injects `{vector:#x}`" if e.event_inj else "`VMRUN`"
     why = (
-        f"`VMRUN` enters the guest, and the processor delivers vector `{vector:#x}` before its first instruction."
+        f"`VMRUN` enters the guest, and vector `{vector:#x}` is delivered before any further guest instruction."
         if e.event_inj
-        else f"`VMRUN`: vCPU {e.vcpu_id} is back in the guest, nothing to inject."
+        else f"`VMRUN`: vCPU {e.vcpu_id} enters the guest, KVM injects nothing."
     )
     detail = f"vCPU {e.vcpu_id} enters"
     return Told("entry", guest.replace("guest", "kvm"), guest, label, detail, f"Processor, CPU {record.cpu}", why)
@@ -126,13 +135,15 @@ def _barrier(cast: Cast, record: Record, e: Any) -> Told | None:
 
 def _read_mode(cast: Cast, record: Record, e: Any) -> Told | None:
     inside = e.mode == "IN_GUEST_MODE"
-    label = f"mode {'in guest' if inside else 'outside'}, `apicv_active` {int(e.apicv_active)}"
-    why = f"AVIC is not active, so it is KVM that must inject. `vcpu->mode` of vCPU {e.vcpu_id} is {_mode(e.mode)}."
+    label = f"mode {'in guest' if inside else 'outside'}, AVIC {int(e.apicv_active)}"
+    why = f"AVIC is off there, so KVM must inject; `mode` ({_mode(e.mode)}) would choose between doorbell and wake-up."
     return _in_kvm(cast, record, "read", label, f"of vCPU {e.vcpu_id}", why)
 
 
 def _mode(mode: str) -> str:
-    return {"IN_GUEST_MODE": "in guest", "OUTSIDE_GUEST_MODE": "outside guest"}.get(mode, "exiting guest")
+    return {"IN_GUEST_MODE": "in guest", "OUTSIDE_GUEST_MODE": "outside guest"}.get(
+        mode, mode.lower().replace("_", " ")
+    )
 
 
 def _request(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -147,8 +158,8 @@ def _request(cast: Cast, record: Record, e: Any) -> Told | None:
 
 def _kick(cast: Cast, record: Record, e: Any) -> Told | None:
     why = {
-        "itself": "The target is the vCPU of this very thread: no IPI, it will look at its requests before it enters.",
-        "nothing": "Its thread does not sleep and it is outside the guest: nothing to wake, no IPI to send.",
+        "itself": "The target is the vCPU that this CPU runs: no IPI, it will check its requests before entry.",
+        "nothing": "Its thread is awake and it is not in guest mode: nothing to wake, no IPI to send.",
     }.get(e.outcome)
     if why is None:
         return None
@@ -160,7 +171,7 @@ def _wake(cast: Cast, record: Record, e: Any) -> Told | None:
     if e.vcpu_id != cast.target or at is None:
         return None
     why = f"vCPU {e.vcpu_id}'s thread is asleep, so `kvm_vcpu_kick` wakes it, and KVM sends no IPI of its own."
-    label = "`kvm_vcpu_kick` wakes the thread"
+    label = "kick wakes the thread"
     return Told("wake", at, "sched", label, "by `try_to_wake_up`", _who("KVM", record), why)
 
 
@@ -233,7 +244,7 @@ def _handler(cast: Cast, record: Record, e: Any) -> Told:
 
 
 def _clear_isr(cast: Cast, record: Record, e: Any) -> Told | None:
-    why = f"`apic_set_eoi` clears ISR `{e.vector:#x}`: lower vectors may come again."
+    why = f"`apic_set_eoi` clears ISR `{e.vector:#x}`: vectors of its class and below may come again."
     return _in_kvm(cast, record, "eoi", f"`apic_set_eoi` clears ISR `{e.vector:#x}`", f"of vCPU {e.vcpu_id}", why)
 
 
@@ -243,7 +254,7 @@ def _pv_eoi(cast: Cast, record: Record, e: Any) -> Told:
 
 
 def _pv_eoi_arm(cast: Cast, record: Record, e: Any) -> Told | None:
-    why = "Nothing else waits, so KVM sets the PV EOI bit: the guest may signal its EOI without an exit."
+    why = "Nothing else waits and the I/O APIC needs no EOI, so KVM offers one without an exit."
     return _in_kvm(cast, record, "table", "arm PV EOI", "a bit in guest memory", why)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from kvmmodel.machine.host import Host
 from kvmmodel.scenarios.run import built_in, run
 from kvmmodel.trace.steps import program_story
-from kvmmodel.trace.story import Badge, Story
+from kvmmodel.trace.story import BROKEN, Badge, Story
 from kvmmodel.widgets.page import Html
 from kvmmodel.widgets.stepper import Choice, Stepper, stepper
 from kvmmodel.widgets.svg import el
@@ -49,7 +49,7 @@ def cr8_story(tpr: str, kernel: str = "6.12.95", broken: bool = False) -> Story:
         title=scenario.title,
         setup=f"Kernel {host.kernel.release}, {host.processor.title}, `avic=0`, x2APIC guest",
         since=case.since,
-        badges=tuple(Badge(how, what) for how, what in scenario.known.items()),
+        badges=(BROKEN,) if broken else tuple(Badge(how, what) for how, what in scenario.known.items()),
         broken="CR8 writes are never intercepted" if broken else None,
     )
     return replace(told, verdict=_verdict(told, tpr)) if broken else told

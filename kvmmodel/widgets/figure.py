@@ -10,7 +10,7 @@ from kvmmodel.widgets.svg import el, esc, per_story, plain, rich
 
 _NOTE = (
     "A grid is 256 vectors: rows are priority classes, f at the top. Ring: in IRR. Solid: in ISR. Corner: level, "
-    "in TMR. Below the line, PPR holds vectors back. “Folded”: inlined or tail-called, so no recording shows it."
+    "in TMR. Below the line, PPR holds vectors back. “Folded”: inlined or tail-called, so no recorded build shows it."
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvmmodel.machine.host import Host
 from kvmmodel.scenarios.run import built_in, run
 from kvmmodel.trace.steps import story
-from kvmmodel.trace.story import Badge, Story
+from kvmmodel.trace.story import BROKEN, Badge, Story
 from kvmmodel.widgets.page import Html
 from kvmmodel.widgets.stepper import Choice, Stepper, stepper
 from kvmmodel.widgets.svg import el
@@ -30,7 +30,7 @@ def inject_story(source: str, target: str, kernel: str = "6.12", broken: bool = 
         len(vm.vcpus) - 1,
         title=scenario.title,
         setup=f"Kernel {host.kernel.release}, {host.processor.title}, `avic=0`, x2APIC guest",
-        badges=tuple(Badge(how, what) for how, what in scenario.known.items()),
+        badges=(BROKEN,) if broken else tuple(Badge(how, what) for how, what in scenario.known.items()),
         broken="IRR is set, and nobody is told" if broken else None,
     )
 

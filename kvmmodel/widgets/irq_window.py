@@ -7,7 +7,7 @@ from dataclasses import replace
 from kvmmodel.machine.host import Host
 from kvmmodel.scenarios.run import built_in, run
 from kvmmodel.trace.steps import program_story
-from kvmmodel.trace.story import Badge, Story
+from kvmmodel.trace.story import BROKEN, Badge, Story
 from kvmmodel.widgets.page import Html
 from kvmmodel.widgets.stepper import Choice, Stepper, stepper
 from kvmmodel.widgets.svg import el
@@ -32,7 +32,7 @@ def window_story(flag: str, second: str, kernel: str = "6.12", broken: bool = Fa
         VECTORS[second],
         title=scenario.title,
         setup=f"Kernel {host.kernel.release}, {host.processor.title}, `avic=0`, x2APIC guest",
-        badges=tuple(Badge(how, what) for how, what in scenario.known.items()),
+        badges=(BROKEN,) if broken else tuple(Badge(how, what) for how, what in scenario.known.items()),
         broken="KVM asks for no IRQ window" if broken else None,
     )
     return replace(told, verdict=_verdict(told, second)) if broken else told

@@ -100,6 +100,22 @@ def test_radio_groups_work_by_keyboard_and_keep_the_focus(page: Page, site: Site
     expect_step(page, 1)
 
 
+def test_the_end_key_knows_how_long_the_story_is_now(page: Page, site: Site) -> None:
+    open_page(page, site)
+    go_live(page)
+    before = page.locator(f"{LIVE}.km-scrub .noUi-handle").get_attribute("aria-valuemax")
+    choose(page, "source", "timer")
+    expect_step(page, 1)
+    handle = page.locator(f"{LIVE}.km-scrub .noUi-handle")
+    expect(handle).not_to_have_attribute("aria-valuemax", before or "")
+    handle.press("End")
+    expect_step(page, int(float(handle.get_attribute("aria-valuemax") or 0)))
+    handle.press("Home")
+    expect_step(page, 1)
+    page.locator(f"{LIVE}.km-fwd").press("End")
+    expect_step(page, int(float(handle.get_attribute("aria-valuemax") or 0)))
+
+
 def test_icon_buttons_have_names(page: Page, site: Site) -> None:
     open_page(page, site)
     unnamed = page.locator(".live-static button").evaluate_all(

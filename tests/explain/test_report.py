@@ -157,7 +157,7 @@ def test_a_graph_is_told_by_the_path_that_says_most(corpus: Corpus) -> None:
     )
     (one,) = explain(graph, corpus).graphs
     assert one.verdicts == {"matched": 2, "known": 0, "unknown": 0}
-    assert "asleep in HLT" in " ".join(one.paths[0].story.sentences)
+    assert "thread was asleep" in " ".join(one.paths[0].story.sentences)
 
 
 @pytest.mark.parametrize("text", ["", "  \n\n", "nothing but prose\n", "int main(void) { return kvm_run(); }\n"])

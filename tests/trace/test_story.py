@@ -75,7 +75,7 @@ def test_when_nobody_is_told_there_is_a_verdict_and_no_handler(source, target):
     """The vector stays in IRR."""
     told, vcpu = tell(source, target, broken=("no-request", "no-kick"))
     assert told.verdict is not None
-    assert told.verdict.startswith(f"Lost: IRR `{VECTORS[source]:#x}` is set, and vCPU {vcpu}")
+    assert told.verdict.startswith(f"Stuck: IRR `{VECTORS[source]:#x}` is set, and vCPU {vcpu}")
     assert "handler" not in [step.kind for step in told.steps]
 
 

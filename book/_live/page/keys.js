@@ -25,10 +25,16 @@ export function installKeys() {
     const stepper = event.target.closest?.('.km-stepper');
     const selector = stepper && wanted(event.key, event.target);
     if (!selector) return;
-    // Where there is no button for the last step, the slider's own End key goes there.
+    // Where there is no button for the last step, the slider goes there.
     if (press(stepper.querySelector(selector))) event.preventDefault();
     else if (event.key === 'End' || event.key === 'Home') toEnd(stepper, event);
   });
+  // The slider's own End key keeps the range that it began with, so it must not see the key.
+  document.addEventListener('keydown', event => {
+    if (event.key !== 'End' && event.key !== 'Home') return;
+    const stepper = event.target.closest?.('.km-scrub .noUi-handle')?.closest('.km-stepper');
+    if (stepper && toEnd(stepper, event)) event.stopPropagation();
+  }, true);
   // A click on the picture gives the stepper the focus, so that the keys work from there.
   document.addEventListener('pointerdown', event => {
     const stepper = event.target.closest?.('.km-stepper');
@@ -38,7 +44,9 @@ export function installKeys() {
 
 function toEnd(stepper, event) {
   const handle = stepper.querySelector('.km-scrub .noUi-handle');
-  if (!handle) return;
+  const slider = handle?.closest('.noUi-target')?.noUiSlider;               // none in a page that is not live yet
+  if (!slider) return false;
   event.preventDefault();
-  handle.dispatchEvent(new KeyboardEvent('keydown', { key: event.key, bubbles: false }));
+  slider.set(Number(handle.getAttribute(event.key === 'End' ? 'aria-valuemax' : 'aria-valuemin')));
+  return true;
 }
