@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kvmmodel import __version__, explain, scripts
+from kvmmodel import __version__, cases, explain, scripts
 from kvmmodel.explain.corpus import corpus_for
 from kvmmodel.facts import releases
 from kvmmodel.machine.host import Host
@@ -77,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     compared.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="another module parameter")
     compared.add_argument("--json", action="store_true")
     compared.set_defaults(command=_scripts)
+    facts = commands.add_parser("cases", help="run a case file: facts from other projects' tests, as data")
+    facts.add_argument("file", metavar="FILE", help="a case file, in JSON")
+    facts.add_argument("--chip", action="append", choices=cases.CHIPS, help="only cases of this chip; can be repeated")
+    facts.add_argument("--json", action="store_true")
+    facts.set_defaults(command=_cases)
     telling = commands.add_parser("explain", help="explain the kernel stacks and function graphs in a text")
     telling.add_argument("file", nargs="?", metavar="FILE", help="a text, or a recording's folder (default: stdin)")
     telling.add_argument("--kernel", help="the kernel that it was recorded on, X.Y or X.Y.Z")
@@ -182,6 +187,31 @@ def _scripts(options: argparse.Namespace) -> int:
             print(f"script {d.index} on {d.kernel}, {d.where}: expected {d.expected}, got {d.got}")
         print(f"{total - len(different)} of {total} runs equal: {len(programs)} scripts on {', '.join(wanted)}")
     return 1 if different else 0
+
+
+def _cases(options: argparse.Namespace) -> int:
+    """Exit status 1 if any fails."""
+    read = cases.read(_text(options.file, "a case file in JSON"), options.file)
+    wanted = [case for case in read if not options.chip or case.chip in options.chip]
+    failed, skipped = list[cases.Failure](), list[cases.Skipped]()
+    for number, case in enumerate(wanted, 1):
+        _progress(f"{number} of {len(wanted)}", True)
+        found = cases.run(case)
+        failed += [found] if isinstance(found, cases.Failure) else []
+        skipped += [found] if isinstance(found, cases.Skipped) else []
+    _progress("", True)
+    passed = len(wanted) - len(failed) - len(skipped)
+    if options.json:
+        rows = {"failed": [dataclasses.asdict(f) for f in failed], "skipped": [dataclasses.asdict(s) for s in skipped]}
+        print(json.dumps({"passed": passed, **rows}, indent=1))
+    else:
+        for s in skipped:
+            print(f"{s.id}: skipped, {s.reason}")
+        for f in failed:
+            at = f" at {', '.join(f'{name} = {value}' for name, value in f.point.items())}" if f.point else ""
+            print(f"{f.id}{at}: expected {f.expected}, got {f.got}")
+        print(f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped")
+    return 1 if failed else 0
 
 
 def _progress(text: str, due: bool) -> None:
