@@ -21,8 +21,7 @@ from kvmmodel.kvm.lapic.registers import apic_has_pending_timer
 from kvmmodel.kvm.requests import KVM_REQ_SCAN_IOAPIC, kvm_check_request
 from kvmmodel.kvm.sched import cpu_of, take_irqs, vcpu_load, vcpu_put
 from kvmmodel.kvm.svm.run import svm_exit_handlers_fastpath, svm_handle_exit
-from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE
-from kvmmodel.kvm.x86.inject import QueuedException
+from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, QueuedException
 from kvmmodel.kvm.x86.run import kvm_inject_pending_timer_irqs
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.vcpu import Vcpu
@@ -53,6 +52,7 @@ class Bench:
     handled: list[list[int]] = field(default_factory=list)
     software: list[list[int]] = field(default_factory=list)  # INT n that wait for guest.run
     resampled: bool = False
+    to_pic: frozenset[int] = frozenset(range(16))  # GSIs that by default reach the 8259, too
 
     def new_step(self) -> None:
         self.events.clear()
@@ -68,7 +68,7 @@ def _host(kernel: str) -> Host:
 
 
 def build(given: dict[str, Any], kernel: str) -> Bench:
-    """The initial state: just reset, but software-enabled, interrupts on, every vCPU runnable. ``given`` is different."""
+    """The initial state: just reset, but software-enabled, IF set, every vCPU runnable. ``given`` says otherwise."""
     for name, value in given.items():
         if name not in GIVEN and value:
             raise NotInModel(name)
@@ -84,6 +84,7 @@ def build(given: dict[str, Any], kernel: str) -> Bench:
     )
     if given.get("x2apic_format"):
         vm.enable_x2apic_api(1)
+    vm.machine.host.sink = None
     for vcpu in vm.vcpus:
         vcpu.set_mp_state(KVM_MP_STATE_RUNNABLE)
         if given.get("sw_enabled", True):
@@ -98,7 +99,7 @@ def build(given: dict[str, Any], kernel: str) -> Bench:
         if isinstance(event, IoapicMessage):
             bench.fired[event.pin] += 1
 
-    vm.trace.listeners.append(listen)
+    vm.machine.host.sink = listen
     return bench
 
 

@@ -38,12 +38,18 @@ WRITTEN_BITS = {
 def irq_line(bench: Bench, args: Args) -> int:
     pin, level, kvm = args["pin"], bool(args["level"]), bench.vm.machine.kvm
     if args["to"] == "gsi":
+        _no_pic(bench, pin)
         return bench.vm.irq_line(pin, level)
     if args["to"] != "ioapic":
         raise NotInModel("pic")
     if not 0 <= pin < IOAPIC_NUM_PINS:
         return -1
     return kvm_ioapic_set_irq(kvm, kvm.ioapic, pin, KVM_USERSPACE_IRQ_SOURCE_ID, level)
+
+
+def _no_pic(bench: Bench, gsi: int) -> None:
+    if gsi in bench.to_pic:
+        raise NotInModel("the 8259 behind a line")
 
 
 def irqfd_resample(bench: Bench, args: Args) -> None:
@@ -130,7 +136,9 @@ def routes_set(bench: Bench, args: Args) -> int:
     table = dict[int, list[Route]]()
     for gsi, chip, pin in args["routes"]:
         table.setdefault(gsi, []).append(_route(chip, pin))
-    return bench.vm.set_gsi_routing(table)
+    result = bench.vm.set_gsi_routing(table)
+    bench.to_pic = bench.to_pic if result else frozenset()
+    return result
 
 
 def routes_add(bench: Bench, args: Args) -> int:
@@ -140,6 +148,7 @@ def routes_add(bench: Bench, args: Args) -> int:
 
 
 def routes_count(bench: Bench, args: Args) -> int:
+    _no_pic(bench, args["gsi"])
     return len(bench.vm.machine.kvm.routing.get(args["gsi"], ()))
 
 

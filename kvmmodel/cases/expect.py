@@ -7,7 +7,16 @@ from typing import Any
 
 from kvmmodel.cases import guest
 from kvmmodel.cases.bench import Bench
-from kvmmodel.events import IoapicMessage, KvmAckIrq, KvmApicAcceptIrq, KvmApicIpi, KvmEoi, MakeRequest, SetIrr
+from kvmmodel.events import (
+    IoapicMessage,
+    KvmAckIrq,
+    KvmApicAcceptIrq,
+    KvmApicIpi,
+    KvmEoi,
+    KvmMsiSetIrq,
+    MakeRequest,
+    SetIrr,
+)
 from kvmmodel.kvm.lapic.access import kvm_lapic_reg_read
 from kvmmodel.kvm.lapic.priority import apic_find_highest_irr
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable
@@ -57,6 +66,9 @@ def _message(bench: Bench, point: Checkpoint) -> list[Any] | None:
             low = event.icr_low
             trigger, level = low >> 15 & 1, low >> 14 & 1
             return _fields(low, low >> 11 & 1, trigger, level, low >> 18 & 3, event.dest_id)
+        if isinstance(event, KvmMsiSetIrq):
+            address, data = event.address, event.data
+            return _fields(data, address >> 2 & 1, data >> 15 & 1, 1, 0, address >> 12 & 0xFF)
         if isinstance(event, IoapicMessage):
             return _fields(event.e, event.e >> 11 & 1, event.e >> 15 & 1, 1, 0, event.e >> 56 & 0xFF)
     return None

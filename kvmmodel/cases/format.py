@@ -1,9 +1,9 @@
 """Case files: facts about interrupt controllers as data. Read strictly, each complaint names the case.
 
 A file is one JSON object: ``vocabulary`` (see words.py) and ``cases``. A case has ``id`` and ``chip``; ``given``, what
-differs from the initial state; ``sweep`` and ``where``, the points that it is run at; ``steps``; ``expect``, checkpoints
-``{"after": step, ...}``; and ``kvm``: whether KVM does the ``same``, ``differs`` (then it does ``kvm.expect``), is ``out``
-of the model's scope, or the question is ``open``.
+differs from the initial state; ``sweep`` and ``where``, the points that it is run at; ``steps``; ``expect``, a list of
+checkpoints ``{"after": step, ...}``; and ``kvm``, whose relation says whether KVM does the ``same`` or ``differs`` (then
+it does ``kvm.expect``), or why nothing is run: the case is ``out`` of the model's scope, or the question is ``open``.
 """
 
 from __future__ import annotations
@@ -93,6 +93,9 @@ def _errors(row: dict[str, Any], words: Vocabulary) -> Iterator[str]:
             yield f"unknown {key!r} in given: expected one of {', '.join(words['given'])}"
         elif not fits(value, words["given"][key], (), words):
             yield f"given: expected {key} to be {words['given'][key]}, got {value!r}"
+    cpus = _cpus(row["given"])
+    if len(row["given"].get("ids", range(cpus))) != cpus or cpus < 1:
+        yield f"given: expected as many ids as there are cpus, at least one, got {row['given']!r}"
     for number, step in enumerate(row["steps"]):
         for complaint in step_errors(step, sweep, words):
             yield f"step {number}: {complaint}"
@@ -108,8 +111,26 @@ def _errors(row: dict[str, Any], words: Vocabulary) -> Iterator[str]:
         yield f"expected kvm.kernel to be a text, got {row['kvm']['kernel']!r}"
     if relation in ("same", "differs") and not row["expect"]:
         yield "expected at least one checkpoint in expect"
-    for point in row["expect"] + (row["kvm"]["expect"] if needed == "expect" else []):
+    checkpoints = row["expect"] + (row["kvm"]["expect"] if needed == "expect" else [])
+    for point in checkpoints:
         yield from checkpoint_errors(point, len(row["steps"]), sweep, words)
+    for part in _parts(row["steps"] + checkpoints):
+        if type(part.get("cpu")) is int and not 0 <= part["cpu"] < cpus:
+            yield f"expected a cpu from 0 to {cpus - 1}, got {part!r}"
+
+
+def _cpus(given: dict[str, Any]) -> int:
+    count: int = given.get("cpus", len(given.get("ids", [0])))
+    return count
+
+
+def _parts(parts: list[Any]) -> Iterator[dict[str, Any]]:
+    """Steps and checkpoints, also those inside handlers."""
+    for part in parts:
+        if isinstance(part, dict):
+            yield part
+            for steps in part.get("runs", ()):
+                yield from _parts(steps)
 
 
 def _sweep_errors(row: dict[str, Any]) -> Iterator[str]:
@@ -155,8 +176,8 @@ def _case(row: dict[str, Any]) -> Case:
 def release(text: str) -> str:
     """A modelled release that "which releases it holds for" includes: the default, else the nearest one.
 
-    Understood: ``>=X.Y`` and ``X.Y and later``, ``<=X.Y`` and ``up to X.Y``, ``<X.Y``, ``X.Y`` alone; what comes behind a
-    semicolon is a remark.
+    Understood: ``>=X.Y`` and ``X.Y and later``, ``<=X.Y`` and ``up to X.Y``, ``<X.Y``, ``X.Y`` alone; what comes behind
+    a semicolon is a remark.
     """
     known, default = series(), version(DEFAULT_KERNEL)
     text = text.partition(";")[0].strip()

@@ -11,12 +11,8 @@ from kvmmodel.guest.cpu import NMI_VECTOR, leave, window
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode
 from kvmmodel.kvm.requests import KVM_REQ_UNBLOCK, kvm_check_request
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable
-from kvmmodel.kvm.svm.run import (
-    svm_complete_interrupts,
-    svm_handle_exit,
-    sync_cr8_to_lapic,
-    sync_lapic_to_cr8,
-)
+from kvmmodel.kvm.svm.inject import svm_complete_interrupts
+from kvmmodel.kvm.svm.run import svm_handle_exit, sync_cr8_to_lapic, sync_lapic_to_cr8
 from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE
 from kvmmodel.kvm.x86.run import vcpu_block, vcpu_enter_guest
 from kvmmodel.machine.vcpu import Vcpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +72,12 @@ def _run_at(case: Case, point: dict[str, int]) -> Failure | None:
     for number in range(-1, max(len(steps), 1)):
         if 0 <= number < len(steps):
             bench.new_step()
-            execute(bench, steps[number])
+            try:
+                execute(bench, steps[number])
+            except (ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
+                return Failure(
+                    case.id, {"after": number}, {"after": number, "error": f"{steps[number]}: {error}"}, point
+                )
         for check in checks.get(number, ()):
             differs = compare(bench, check)
             if differs is not None:

@@ -31,8 +31,8 @@ class Vm:
     """A virtual machine.
 
     ``pcpus``: the physical CPU of each vCPU's thread, by default one each; userspace's own thread gets one more.
-    ``ids``: the vcpu_id of each, by default 0, 1, 2 ... ``bus_cycle_ns``: KVM_CAP_X86_APIC_BUS_CYCLES_NS. ``maxphyaddr``:
-    CPUID's width of a guest-physical address.
+    ``ids``: the vcpu_id of each, by default 0, 1, 2 ... ``bus_cycle_ns``: KVM_CAP_X86_APIC_BUS_CYCLES_NS.
+    ``maxphyaddr``: CPUID's width of a guest-physical address.
     ``irqchip``: only "kernel" in this version. ``trace``: whether events are recorded; ``stacks``: with kernel stacks.
     ``broken``: rules of svm_complete_interrupt_delivery to remove, to see what they are for: "no-request", "no-kick".
     """
