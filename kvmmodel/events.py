@@ -215,6 +215,15 @@ class SetIrr(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class IoapicMessage(Event):
+    """The IOAPIC sends a pin's message."""
+
+    kind: ClassVar[str] = "ioapic_message"
+    pin: int
+    e: int  # the redirection entry
+
+
+@dataclass(frozen=True, slots=True)
 class Ack(Event):
     """The vector moves from IRR to ISR."""
 

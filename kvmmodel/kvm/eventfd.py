@@ -1,9 +1,18 @@
-"""irqfd: an eventfd whose writer raises an interrupt. virt/kvm/eventfd.c. Without resampling."""
+"""irqfd: an eventfd whose writer raises an interrupt. virt/kvm/eventfd.c."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kvmmodel.kvm.irq import kvm_msi_to_lapic_irq
-from kvmmodel.kvm.irqchip import KVM_USERSPACE_IRQ_SOURCE_ID, MsiRoute, kvm_set_irq
+from kvmmodel.kvm.irqchip import (
+    KVM_IRQFD_RESAMPLE_IRQ_SOURCE_ID,
+    KVM_USERSPACE_IRQ_SOURCE_ID,
+    IoapicRoute,
+    MsiRoute,
+    kvm_set_irq,
+)
+from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.lapic.accept import kvm_irq_delivery_to_apic_fast
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import Kvm
@@ -65,8 +74,27 @@ def process_one_work(kvm: Kvm, gsi: int) -> None:
     irqfd_inject(kvm, gsi)
 
 
+def assign_resampler(kvm: Kvm, gsi: int, signal: Callable[[], None]) -> None:
+    """KVM_IRQFD with KVM_IRQFD_FLAG_RESAMPLE: listen for the acknowledge of the IOAPIC pins that the GSI reaches."""
+    kvm.resampled_gsis.add(gsi)
+    for route in kvm.routing.get(gsi, []):
+        if isinstance(route, IoapicRoute):
+            kvm.ioapic.ack.setdefault(route.pin, []).append(lambda: irqfd_resampler_ack(kvm, gsi, signal))
+    kvm_make_scan_ioapic_request(kvm)
+
+
+@kernel("virt/kvm/eventfd.c")
+def irqfd_resampler_ack(kvm: Kvm, gsi: int, signal: Callable[[], None]) -> None:
+    """The EOI takes the line down and tells the device's owner, who raises it again if the device still wants to."""
+    kvm_set_irq(kvm, KVM_IRQFD_RESAMPLE_IRQ_SOURCE_ID, gsi, False)
+    signal()
+
+
 @kernel("virt/kvm/eventfd.c")
 def irqfd_inject(kvm: Kvm, gsi: int) -> None:
-    """An edge: up and down."""
+    """An edge: up and down. With a resampler: up, and the EOI takes it down."""
+    if gsi in kvm.resampled_gsis:
+        kvm_set_irq(kvm, KVM_IRQFD_RESAMPLE_IRQ_SOURCE_ID, gsi, True)
+        return
     kvm_set_irq(kvm, KVM_USERSPACE_IRQ_SOURCE_ID, gsi, True)
     kvm_set_irq(kvm, KVM_USERSPACE_IRQ_SOURCE_ID, gsi, False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kvmmodel.events import KvmAckIrq, KvmIoapicSetIrq
+from kvmmodel.events import IoapicMessage, KvmAckIrq, KvmIoapicSetIrq
 from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.lapic.accept import kvm_irq_delivery_to_apic
 from kvmmodel.kvm.lapic.map import LapicIrq, kvm_apic_match_dest
@@ -93,6 +93,7 @@ def ioapic_service(kvm: Kvm, ioapic: KvmIoapic, pin: int) -> int:
         return -1
     if not is_level(entry):
         ioapic.irr_delivered |= 1 << pin
+    trace(kvm.host, IoapicMessage, pin, entry)
     result = kvm_irq_delivery_to_apic(kvm, None, decode(entry))
     if result and is_level(entry):
         ioapic.redirtbl[pin] |= RTE_REMOTE_IRR

@@ -11,12 +11,13 @@ from kvmmodel.kvm import svm  # noqa: F401 -- loads the vendor module
 from kvmmodel.kvm.i8259 import kvm_pic_update_irq
 from kvmmodel.kvm.ioapic import KvmIoapic, kvm_get_ioapic, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
-from kvmmodel.kvm.irqchip import default_routes, kvm_vm_ioctl_irq_line
+from kvmmodel.kvm.irqchip import Route, default_routes, kvm_set_irq_routing, kvm_vm_ioctl_irq_line
 from kvmmodel.kvm.kvm_main import kvm_vcpu_block
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.state import kvm_apic_get_state, kvm_apic_set_state, kvm_create_lapic
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
+from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
 from kvmmodel.kvm.sched import vcpu_load, vcpu_put
 from kvmmodel.kvm.types import (
     KVM_MP_STATE_RUNNABLE,
@@ -160,6 +161,17 @@ def __set_sregs_common(vcpu: KvmVcpu, cr8: int) -> None:
     kvm_lapic_update_cr8_intercept(vcpu)
 
 
+def set_mp_state(vcpu: KvmVcpu, state: str) -> None:
+    """KVM_SET_MP_STATE."""
+    vcpu_ioctl(kvm_arch_vcpu_ioctl_set_mpstate, vcpu, state)
+
+
+@kernel(X86)
+def kvm_arch_vcpu_ioctl_set_mpstate(vcpu: KvmVcpu, state: str) -> None:
+    vcpu.mp_state = state
+    kvm_make_request(KVM_REQ_EVENT, vcpu)
+
+
 def create_vm(kvm: Kvm) -> None:
     """KVM_CREATE_VM and KVM_CREATE_IRQCHIP."""
     entry_SYSCALL_64_after_hwframe(kvm_dev_ioctl, kvm_create_vm, kvm)
@@ -169,6 +181,10 @@ def create_vm(kvm: Kvm) -> None:
 
 def irq_line(kvm: Kvm, gsi: int, level: bool) -> int:
     return vm_ioctl(kvm_vm_ioctl_irq_line, kvm, gsi, level)
+
+
+def set_gsi_routing(kvm: Kvm, table: dict[int, list[Route]]) -> int:
+    return vm_ioctl(kvm_set_irq_routing, kvm, table)
 
 
 def get_ioapic(kvm: Kvm) -> tuple[int, tuple[int, ...]]:

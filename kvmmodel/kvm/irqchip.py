@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from kvmmodel.events import KvmSetIrq
 from kvmmodel.kvm.ioapic import IOAPIC_NUM_PINS, kvm_ioapic_set_irq
 from kvmmodel.kvm.irq import kvm_set_msi
+from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import Kvm, trace
 
 FILE = "virt/kvm/irqchip.c"
 KVM_USERSPACE_IRQ_SOURCE_ID = 0
+KVM_IRQFD_RESAMPLE_IRQ_SOURCE_ID = 1
+KVM_MAX_IRQ_ROUTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,33 @@ Route = IoapicRoute | MsiRoute
 
 def default_routes() -> dict[int, list[Route]]:
     return {gsi: [IoapicRoute(gsi)] for gsi in range(IOAPIC_NUM_PINS)}
+
+
+@kernel(FILE)
+def kvm_set_irq_routing(kvm: Kvm, table: dict[int, list[Route]]) -> int:
+    """KVM_SET_GSI_ROUTING: replace the table. -22 (EINVAL), and no change, if an entry is refused."""
+    made: dict[int, list[Route]] = {}
+    for gsi, entries in table.items():
+        for route in entries:
+            if setup_routing_entry(made, gsi, route):
+                return -22
+    kvm.routing = made
+    kvm_make_scan_ioapic_request(kvm)
+    return 0
+
+
+@kernel(FILE)
+def setup_routing_entry(made: dict[int, list[Route]], gsi: int, route: Route) -> int:
+    """A GSI reaches one pin of each chip, or exactly one message."""
+    if not 0 <= gsi < KVM_MAX_IRQ_ROUTES:
+        return -22
+    if isinstance(route, IoapicRoute) and not 0 <= route.pin < IOAPIC_NUM_PINS:
+        return -22
+    before = made.setdefault(gsi, [])
+    if any(isinstance(route, MsiRoute) or isinstance(old, MsiRoute) or type(old) is type(route) for old in before):
+        return -22
+    before.append(route)
+    return 0
 
 
 @kernel(FILE)

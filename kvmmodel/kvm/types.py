@@ -220,6 +220,7 @@ class Kvm:
     x2apic_format: bool = False
     disable_broadcast_quirk: bool = False
     bus_cycle_ns: int = 1
+    maxphyaddr: int = 48  # CPUID: width of a guest-physical address
     irqchip: str | None = "kernel"
     vcpus: list[KvmVcpu] = field(default_factory=list)
     apic_map: ApicMap | None = None
@@ -229,6 +230,7 @@ class Kvm:
     dmesg: list[str] = field(default_factory=list)
     ioapic: Any = None  # KvmIoapic, with irqchip="kernel"
     routing: dict[int, list[Any]] = field(default_factory=dict)  # GSI -> routing entries (kvm/irqchip.py)
+    resampled_gsis: set[int] = field(default_factory=set)  # GSIs with a resampling irqfd
     memory: dict[int, int] = field(default_factory=dict)  # guest-physical address -> byte, as far as KVM touches it
     broken: frozenset[str] = frozenset()  # rules that "break it" removes, by name
 

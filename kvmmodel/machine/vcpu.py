@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING
 
 from kvmmodel.guest.cpu import Code, GuestCpu, Insn, Level
 from kvmmodel.kvm import ioctl
-from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmLapic, KvmVcpu
+from kvmmodel.kvm.types import (
+    KVM_MP_STATE_HALTED,
+    KVM_MP_STATE_INIT_RECEIVED,
+    KVM_MP_STATE_RUNNABLE,
+    KVM_MP_STATE_UNINITIALIZED,
+    KvmLapic,
+    KvmVcpu,
+)
 from kvmmodel.machine.loop import prefetch, run
 
 if TYPE_CHECKING:
     from kvmmodel.machine.vm import Vm
 
+MP_STATES = (KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_HALTED)
 PATIENCE_NS = 1_000_000_000  # how long one instruction of the guest façade may take
 
 
@@ -68,6 +76,12 @@ class Vcpu:
         """KVM_SET_LAPIC. ValueError for a page that KVM refuses."""
         self.vm.catch_up()
         ioctl.set_lapic(self.kvm_vcpu, page)
+
+    def set_mp_state(self, state: str) -> None:
+        """KVM_SET_MP_STATE: "runnable", "uninitialized", "init_received" or "halted"."""
+        if state not in MP_STATES:
+            raise ValueError(f"unknown state {state!r}: expected one of {', '.join(MP_STATES)}")
+        ioctl.set_mp_state(self.kvm_vcpu, state)
 
     def get_msr(self, index: int) -> int:
         """KVM_GET_MSRS of one MSR. MsrError where KVM refuses."""

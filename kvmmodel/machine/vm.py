@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from kvmmodel.events import Event
@@ -31,6 +31,8 @@ class Vm:
     """A virtual machine.
 
     ``pcpus``: the physical CPU of each vCPU's thread, by default one each; userspace's own thread gets one more.
+    ``ids``: the vcpu_id of each, by default 0, 1, 2 ... ``bus_cycle_ns``: KVM_CAP_X86_APIC_BUS_CYCLES_NS.
+    ``maxphyaddr``: CPUID's width of a guest-physical address.
     ``irqchip``: only "kernel" in this version. ``trace``: whether events are recorded; ``stacks``: with kernel stacks.
     ``broken``: rules to remove, to see what they are for. "no-request", "no-kick": svm_complete_interrupt_delivery does
     not make it, or do it. "no-window": svm_enable_irq_window does nothing. "no-cr8-intercept": CR8 writes never exit.
@@ -44,6 +46,9 @@ class Vm:
         x2apic: bool = True,
         boot: bool = False,
         irqchip: str | None = "kernel",
+        ids: Sequence[int] | None = None,
+        bus_cycle_ns: int = 1,
+        maxphyaddr: int = 48,
         pcpus: list[int] | None = None,
         trace: bool = True,
         stacks: bool = True,
@@ -56,18 +61,21 @@ class Vm:
         pins = list(pcpus) if pcpus is not None else list(range(vcpus))
         if vcpus < 1 or len(pins) != vcpus:
             raise ValueError(f"{vcpus} vCPUs need {max(vcpus, 1)} entries in pcpus, got {len(pins)}")
+        idents = list(ids) if ids is not None else list(range(vcpus))
+        if len(set(idents)) != vcpus:
+            raise ValueError(f"{vcpus} vCPUs need as many different ids, got {idents}")
         self.host = host
         self.trace = Trace(on=trace, stacks=stacks)
         self.world = World(bodies=dict(BUILT_IN_BODIES))
         kernel = host.start([*sorted(set(pins)), max(pins) + 1])
-        kvm = Kvm(kernel, x2apic_cpuid=x2apic, broken=frozenset(broken))
+        kvm = Kvm(kernel, x2apic, bus_cycle_ns=bus_cycle_ns, maxphyaddr=maxphyaddr, broken=frozenset(broken))
         self.machine = Machine(kernel, kvm, self.trace, on_exit=self._on_exit)
         self.user_exits: list[Callable[[KvmVcpu], None]] = []
         kernel.sink = self._sink
         self._userspace = self._thread("vmm", kernel.cpus[-1].id)
         self._powered = False
         ioctl.create_vm(kvm)
-        self.vcpus = [self._create_vcpu(i, pin) for i, pin in enumerate(pins)]
+        self.vcpus = [self._create_vcpu(i, pin) for i, pin in zip(idents, pins, strict=True)]
         if boot:
             self._boot()
 
@@ -156,9 +164,16 @@ class Vm:
         """KVM_IRQ_LINE_STATUS: how many accepted, 0: coalesced or dropped, 1 too when the line falls, -1: nobody."""
         return self._ioctl(lambda: ioctl.irq_line(self.machine.kvm, gsi, bool(level)))
 
-    def set_gsi_routing(self, routes: dict[int, list[Route]]) -> None:
-        """KVM_SET_GSI_ROUTING: replaces the whole table. Routes are kvm.irqchip.IoapicRoute and MsiRoute."""
-        self.machine.kvm.routing = {gsi: list(entries) for gsi, entries in routes.items()}
+    def set_gsi_routing(self, routes: dict[int, list[Route]]) -> int:
+        """KVM_SET_GSI_ROUTING: replaces the whole table. Routes are kvm.irqchip.IoapicRoute and MsiRoute.
+
+        0, or -22 where KVM refuses an entry: then the table stays as it is.
+        """
+        return self._ioctl(lambda: ioctl.set_gsi_routing(self.machine.kvm, routes))
+
+    def irqfd_resample(self, gsi: int, signal: Callable[[], None]) -> None:
+        """KVM_IRQFD with a resample eventfd: the line stays up until its EOI; ``signal`` is that eventfd's."""
+        eventfd.assign_resampler(self.machine.kvm, gsi, signal)
 
     def eventfd_write(self, gsi: int) -> None:
         """Somebody writes to the eventfd that is bound to the GSI by KVM_IRQFD."""

@@ -59,6 +59,7 @@ class Regs:
     port: int = 0
     gpa: int = 0
     write: bool = False
+    size: int = 4  # bytes of an MMIO access
     retired: bool = False  # KVM emulated the instruction: go on behind it
 
 

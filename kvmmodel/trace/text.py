@@ -133,6 +133,7 @@ _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
 
 _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.SetIrr: lambda e: f"set IRR 0x{e.vector:x} of vCPU {e.vcpu_id}",
+    ev.IoapicMessage: lambda e: f"IOAPIC pin {e.pin} sends 0x{e.e:x}",
     ev.Ack: lambda e: f"IRR 0x{e.vector:x} to ISR on vCPU {e.vcpu_id}",
     ev.ClearIsr: lambda e: f"clear ISR 0x{e.vector:x} of vCPU {e.vcpu_id}",
     ev.UpdatePpr: lambda e: f"PPR of vCPU {e.vcpu_id}: 0x{e.old:x} to 0x{e.new:x}",

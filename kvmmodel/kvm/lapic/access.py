@@ -173,17 +173,24 @@ def apic_mmio_in_range(apic: KvmLapic, address: int) -> bool:
 
 
 @kernel(FILE)
-def apic_mmio_write(apic: KvmLapic, address: int, value: int) -> None:
-    """A 4-byte write to the page. One that is refused, or falls between two registers, is dropped."""
+def apic_mmio_write(apic: KvmLapic, address: int, value: int, size: int = 4) -> None:
+    """A write to the page. One that is refused, has not 4 bytes or falls between two registers, is dropped."""
     offset = address & 0xFFF
-    if offset & 0xF or not apic.apic_base & hw.MSR_IA32_APICBASE_ENABLE or apic_x2apic_mode(apic):
+    if size != 4 or offset & 0xF or not apic.apic_base & hw.MSR_IA32_APICBASE_ENABLE or apic_x2apic_mode(apic):
         return
     kvm_lapic_reg_write(apic, offset & 0xFF0, value)
 
 
 @kernel(FILE)
-def apic_mmio_read(apic: KvmLapic, address: int) -> int:
-    """A 4-byte read. All ones while the APIC is off or in x2APIC mode (a kept quirk), 0 where there is no register."""
+def apic_mmio_read(apic: KvmLapic, address: int, size: int = 4) -> int:
+    """All ones while the APIC is off or in x2APIC mode (a kept quirk), 0 where there is no register.
+
+    A read that crosses the register's 4 bytes leaves the buffer as it was; what is read then is not specified, here 0.
+    """
+    ones = (1 << 8 * size) - 1
     if not apic.apic_base & hw.MSR_IA32_APICBASE_ENABLE or apic_x2apic_mode(apic):
-        return 0xFFFFFFFF
-    return kvm_lapic_reg_read(apic, address & 0xFF0) or 0
+        return ones
+    alignment = address & 0xF
+    if alignment + size > 4:
+        return 0
+    return (kvm_lapic_reg_read(apic, address & 0xFF0) or 0) >> 8 * alignment & ones

@@ -107,7 +107,7 @@ def kvm_set_apic_base(vcpu: KvmVcpu, value: int, host_initiated: bool) -> int:
     apic = vcpu.apic
     mode_bits = hw.MSR_IA32_APICBASE_ENABLE | hw.X2APIC_ENABLE
     old, new = apic.apic_base & mode_bits, value & mode_bits
-    reserved = value & 0x2FF or value >> 48 or (value & hw.X2APIC_ENABLE and not vcpu.kvm.x2apic_cpuid)
+    reserved = value & 0x2FF or value >> vcpu.kvm.maxphyaddr or (value & hw.X2APIC_ENABLE and not vcpu.kvm.x2apic_cpuid)
     if reserved or new == hw.X2APIC_ENABLE:
         return 1
     x2apic = mode_bits

@@ -62,7 +62,7 @@ def vcpu_mmio_write(vcpu: KvmVcpu) -> None:
     gpa, value, kvm = vcpu.regs.gpa, vcpu.regs.value, vcpu.kvm
     trace(kvm.host, KvmMmio, True, gpa, value)
     if apic_mmio_in_range(vcpu.apic, gpa):
-        apic_mmio_write(vcpu.apic, gpa, value)
+        apic_mmio_write(vcpu.apic, gpa, value, vcpu.regs.size)
     elif ioapic_in_range(kvm.ioapic, gpa):
         ioapic_mmio_write(kvm, kvm.ioapic, gpa, value)
 
@@ -72,7 +72,7 @@ def vcpu_mmio_read(vcpu: KvmVcpu) -> None:
     """The local APIC and the IOAPIC; elsewhere nothing answers, and all ones are read."""
     gpa, kvm = vcpu.regs.gpa, vcpu.kvm
     if apic_mmio_in_range(vcpu.apic, gpa):
-        vcpu.regs.value = apic_mmio_read(vcpu.apic, gpa)
+        vcpu.regs.value = apic_mmio_read(vcpu.apic, gpa, vcpu.regs.size)
     else:
         vcpu.regs.value = ioapic_mmio_read(kvm.ioapic, gpa) if ioapic_in_range(kvm.ioapic, gpa) else 0xFFFFFFFF
     trace(kvm.host, KvmMmio, False, gpa, vcpu.regs.value)

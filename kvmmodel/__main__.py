@@ -1,0 +1,7 @@
+"""python -m kvmmodel"""
+
+import sys
+
+from kvmmodel.cli import main
+
+sys.exit(main())

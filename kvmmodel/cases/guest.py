@@ -1,0 +1,189 @@
+"""What the guest on the bench does: register accesses in the APIC's mode, taking events, running handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kvmmodel.cases.bench import Bench, deliver_timer, exit_half, on_cpu
+from kvmmodel.events import VcpuReset
+from kvmmodel.guest.cpu import NMI_VECTOR, leave, window
+from kvmmodel.kvm.lapic.registers import apic_x2apic_mode
+from kvmmodel.kvm.requests import KVM_REQ_UNBLOCK, kvm_check_request
+from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable
+from kvmmodel.kvm.svm.inject import svm_complete_interrupts
+from kvmmodel.kvm.svm.run import svm_handle_exit, sync_cr8_to_lapic, sync_lapic_to_cr8
+from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE
+from kvmmodel.kvm.x86.run import vcpu_block, vcpu_enter_guest
+from kvmmodel.machine.vcpu import Vcpu
+from kvmmodel.silicon import apic as hw
+from kvmmodel.silicon import vmcb as exits
+
+PASSES = 32  # of the loop before the guest is entered
+EVENTS = 1000  # that one guest.run takes: a line that nobody lowers interrupts for ever
+Step = dict[str, Any]
+
+
+def wrmsr(bench: Bench, vcpu: Vcpu, index: int, value: int) -> None:
+    vcpu.inside.regs.ecx, vcpu.inside.regs.value = index, value
+    exit_half(bench, vcpu, exits.SVM_EXIT_MSR, 1)
+
+
+def rdmsr(bench: Bench, vcpu: Vcpu, index: int) -> int | None:
+    """None: #GP."""
+    vcpu.inside.regs.ecx = index
+    return vcpu.inside.regs.value if exit_half(bench, vcpu, exits.SVM_EXIT_MSR, 0) else None
+
+
+def _mmio(bench: Bench, vcpu: Vcpu, address: int, size: int, write: bool) -> None:
+    regs = vcpu.inside.regs
+    regs.gpa, regs.size, regs.write = address, size, write
+    exit_half(bench, vcpu, exits.SVM_EXIT_NPF, 0xF if write else 0xD)
+    regs.size = 4
+
+
+def mmio_write(bench: Bench, vcpu: Vcpu, address: int, value: int, size: int = 4) -> None:
+    vcpu.inside.regs.value = value & (1 << 8 * size) - 1
+    _mmio(bench, vcpu, address, size, True)
+
+
+def mmio_read(bench: Bench, vcpu: Vcpu, address: int, size: int = 4) -> int:
+    _mmio(bench, vcpu, address, size, False)
+    return vcpu.inside.regs.value
+
+
+def write_register(bench: Bench, vcpu: Vcpu, offset: int, value: int, size: int = 4, base: int | None = None) -> None:
+    """By MSR in x2APIC mode, else, or if ``base`` names a page, by MMIO."""
+    if base is None and apic_x2apic_mode(vcpu.lapic):
+        wrmsr(bench, vcpu, hw.APIC_BASE_MSR + (offset >> 4), value)
+    else:
+        mmio_write(bench, vcpu, _page(vcpu, base) + offset, value, size)
+
+
+def read_register(bench: Bench, vcpu: Vcpu, offset: int, size: int = 4, base: int | None = None) -> int | None:
+    """None: #GP."""
+    if base is None and apic_x2apic_mode(vcpu.lapic):
+        return rdmsr(bench, vcpu, hw.APIC_BASE_MSR + (offset >> 4))
+    return mmio_read(bench, vcpu, _page(vcpu, base) + offset, size)
+
+
+def _page(vcpu: Vcpu, base: int | None) -> int:
+    return vcpu.lapic.apic_base & ~0xFFF if base is None else base
+
+
+def write_cr8(bench: Bench, vcpu: Vcpu, value: int) -> None:
+    """MOV to CR8: a new V_TPR, which KVM takes over at the next exit; or an exit, if it is intercepted."""
+    vmcb = vcpu.inside.vmcb
+    if value & ~0xF:
+        bench.gp = True
+    elif exits.SVM_EXIT_WRITE_CR8 in vmcb.intercepts:
+        vcpu.inside.regs.value = value
+        exit_half(bench, vcpu, exits.SVM_EXIT_WRITE_CR8)
+    else:
+        vmcb.v_tpr = value
+        with on_cpu(bench, vcpu):
+            sync_cr8_to_lapic(vcpu.kvm_vcpu)
+
+
+def read_cr8(bench: Bench, vcpu: Vcpu) -> int:
+    with on_cpu(bench, vcpu):
+        sync_lapic_to_cr8(vcpu.kvm_vcpu)
+    return vcpu.inside.vmcb.v_tpr & 0xF
+
+
+def iret(bench: Bench, vcpu: Vcpu) -> None:
+    """IRET; if it is intercepted, it exits first, and is done at the exit after."""
+    if exits.SVM_EXIT_IRET in vcpu.inside.vmcb.intercepts:
+        exit_half(bench, vcpu, exits.SVM_EXIT_IRET)
+    vcpu.inside.regs.rip += vcpu.inside.regs.length
+    vcpu.inside.vmcb.int_state = False
+    with on_cpu(bench, vcpu):
+        svm_complete_interrupts(vcpu.kvm_vcpu)
+
+
+def nop(bench: Bench, vcpu: Vcpu) -> None:
+    """One instruction: an interrupt shadow ends with it, and a single step is done."""
+    vcpu.inside.vmcb.int_state = False
+    if vcpu.inside.vmcb.single_step:
+        exit_half(bench, vcpu, exits.SVM_EXIT_DB)
+
+
+def take(bench: Bench, vcpu: Vcpu, ready: bool) -> int | None:
+    """One entry: the vector of what is taken, 2 for an NMI, None for nothing. No handler runs.
+
+    Not ``ready``: as if IF were clear.
+    """
+    vmcb = vcpu.inside.vmcb
+    before = vmcb.rflags_if
+    vmcb.rflags_if = before and ready
+    seen = len(bench.events)
+    with on_cpu(bench, vcpu):
+        info = _entry_half(bench, vcpu)
+    if not any(isinstance(event, VcpuReset) for event in bench.events[seen:]):
+        vmcb.rflags_if = before
+    if not info & exits.SVM_EVTINJ_VALID:
+        return None
+    vector = info & exits.SVM_EVTINJ_VEC_MASK
+    if info & exits.SVM_EVTINJ_TYPE_MASK == exits.SVM_EVTINJ_TYPE_NMI:
+        bench.taken_nmis += 1
+    else:
+        bench.taken = vector
+    return vector
+
+
+def _entry_half(bench: Bench, vcpu: Vcpu) -> int:
+    """vcpu_run up to VMRUN, where the event in EVENTINJ is taken, and out again by a host interrupt. Returns it."""
+    kvm_vcpu, vmcb = vcpu.kvm_vcpu, vcpu.inside.vmcb
+    for _ in range(PASSES):
+        if window(vcpu.inside):
+            leave(vcpu.inside, exits.SVM_EXIT_VINTR)
+            svm_handle_exit(kvm_vcpu, 0)
+        kvm_check_request(KVM_REQ_UNBLOCK, kvm_vcpu)
+        deliver_timer(bench, vcpu)
+        if kvm_vcpu.mp_state != KVM_MP_STATE_RUNNABLE:
+            if not kvm_arch_vcpu_runnable(kvm_vcpu):
+                return 0
+            next(vcpu_block(kvm_vcpu), None)
+            continue
+        entry = vcpu_enter_guest(kvm_vcpu)
+        if next(entry, None) is None:
+            continue  # not entered: something came up
+        info = vmcb.event_inj
+        leave(vcpu.inside, exits.SVM_EXIT_INTR)
+        next(entry, None)
+        return info
+    return 0
+
+
+def run(bench: Bench, index: int, execute: Callable[[Bench, Step], None]) -> None:
+    """Take and handle all that can be: software interrupts first, then what KVM injects. ``execute`` runs a step."""
+    vcpu = bench.vm.vcpus[index]
+    while bench.software[index]:
+        _handle(bench, index, bench.software[index].pop(0), "", execute)
+    vcpu.inside.vmcb.int_state = False
+    for _ in range(EVENTS):
+        vector = take(bench, vcpu, True)
+        if vector is None:
+            return
+        _handle(bench, index, vector, "iret" if vector == NMI_VECTOR and bench.taken is None else "eoi", execute)
+        bench.taken = None
+
+
+def _handle(bench: Bench, index: int, vector: int, end: str, execute: Callable[[Bench, Step], None]) -> None:
+    """A handler: the next of this vector's lists of steps with IF clear, its EOI, and IRET."""
+    vcpu = bench.vm.vcpus[index]
+    before, vcpu.inside.vmcb.rflags_if = vcpu.inside.vmcb.rflags_if, False
+    vcpu.inside.vmcb.int_state = False
+    bench.handled[index].append(vector)
+    lists = bench.handlers.get((index, vector))
+    taken = bench.taken
+    for step in lists.pop(0) if lists else ():
+        execute(bench, step)
+        if vcpu.inside.vmcb.rflags_if:
+            run(bench, index, execute)
+    bench.taken = taken
+    if end == "eoi":
+        write_register(bench, vcpu, hw.APIC_EOI, 0)
+    elif end == "iret":
+        iret(bench, vcpu)
+    vcpu.inside.vmcb.rflags_if = before

@@ -1,0 +1,98 @@
+"""The ops of a step: a table from op to a small function of bench and arguments. Here those on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kvmmodel.cases import apic, chips, guest
+from kvmmodel.cases.bench import Bench, NotInModel, advance, exit_half
+from kvmmodel.kvm.lapic.registers import kvm_apic_hw_enabled
+from kvmmodel.machine.vcpu import Vcpu
+from kvmmodel.silicon import vmcb as exits
+
+Args = dict[str, Any]
+CPUID_APIC = (1, "edx", 9)
+
+
+def _vcpu(bench: Bench, args: Args) -> Vcpu:
+    return bench.vm.vcpus[args["cpu"]]
+
+
+def cpuid(bench: Bench, args: Args) -> int:
+    """The only bit that KVM keeps up to date for the local APIC: it shows whether APIC_BASE enables it."""
+    if (args["leaf"], args["reg"], args["bit"]) != CPUID_APIC:
+        raise NotInModel("cpuid")
+    return int(kvm_apic_hw_enabled(_vcpu(bench, args).lapic))
+
+
+def cpu_take(bench: Bench, args: Args) -> None:
+    guest.take(bench, _vcpu(bench, args), args["ready"])
+
+
+def clock_advance(bench: Bench, args: Args) -> None:
+    advance(bench, args["ns"])
+
+
+def guest_run(bench: Bench, args: Args) -> None:
+    guest.run(bench, args["cpu"], execute)
+
+
+def guest_handler(bench: Bench, args: Args) -> None:
+    bench.handlers[args["cpu"], args["vector"]] = list(args["runs"])
+
+
+def guest_flag(bench: Bench, args: Args) -> None:
+    vmcb, on = _vcpu(bench, args).inside.vmcb, bool(args["value"])
+    if args["flag"] == "GIF":  # set outside nested virtualization
+        if not on:
+            raise NotInModel("guest.flag GIF")
+        return
+    vmcb.rflags_if, vmcb.int_state = on, on and bool(args.get("shadow"))
+
+
+def guest_insn(bench: Bench, args: Args) -> None:
+    vcpu, insn = _vcpu(bench, args), args["insn"]
+    if insn == "nop":
+        guest.nop(bench, vcpu)
+    elif insn == "int":
+        bench.software[args["cpu"]].append(args["vector"])
+    elif insn == "iret":
+        guest.iret(bench, vcpu)
+    elif insn == "hlt":
+        exit_half(bench, vcpu, exits.SVM_EXIT_HLT)
+    else:
+        raise NotInModel(f"guest.insn {insn}")
+
+
+def vmcb_peek(bench: Bench, args: Args) -> int:
+    vmcb = _vcpu(bench, args).inside.vmcb
+    if args["field"] == "V_IRQ":
+        return int(vmcb.v_irq)
+    if args["field"] == "INT_SHADOW":
+        return int(vmcb.int_state)
+    raise NotInModel(f"vmcb.peek {args['field']}")
+
+
+def msi(bench: Bench, args: Args) -> int:
+    return bench.vm.signal_msi(args["address"], args["data"])
+
+
+OPS: dict[str, Callable[[Bench, Args], Any]] = {
+    "msi": msi,
+    "cpuid": cpuid,
+    "cpu.take": cpu_take,
+    "clock.advance": clock_advance,
+    "guest.run": guest_run,
+    "guest.handler": guest_handler,
+    "guest.flag": guest_flag,
+    "guest.insn": guest_insn,
+    "vmcb.peek": vmcb_peek,
+    **apic.OPS,
+    **chips.OPS,
+}
+
+
+def execute(bench: Bench, step: Args) -> None:
+    """One step; its result is in ``bench.result``."""
+    bench.result = OPS[step["op"]](bench, step)

@@ -1,0 +1,106 @@
+"""scripts, conform and cases: the model beside what real kernels and other projects' tests say."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from kvmmodel import cases, conform, scripts
+from kvmmodel.cli.words import AVIC, param, progress, text_of
+from kvmmodel.machine.host import Host
+
+
+def add(commands: Any) -> None:
+    compared = commands.add_parser("scripts", help="run recorded guest programs and compare with what real kernels did")
+    compared.add_argument("file", metavar="FILE", help="one program a line, as JSON, with its results")
+    compared.add_argument("--kernel", help="only this recorded kernel (default: all that the file has)")
+    compared.add_argument("--avic", choices=AVIC, default="off", help="kvm_amd's parameter (default off)")
+    compared.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="another module parameter")
+    compared.add_argument("--json", action="store_true")
+    compared.set_defaults(command=_scripts)
+    conforming = commands.add_parser("conform", help="compare a recording of the lab's guest with the model's own run")
+    conforming.add_argument(
+        "folder", metavar="DIR", type=Path, help="a recording: 00-system.txt, 10-kvm-tracepoints.txt"
+    )
+    conforming.add_argument("--kernel", help="run the model as this kernel (default: the recorded one)")
+    conforming.add_argument("--json", action="store_true")
+    conforming.set_defaults(command=_conform)
+    facts = commands.add_parser("cases", help="run a case file: facts from other projects' tests, as data")
+    facts.add_argument("file", metavar="FILE", help="a case file, in JSON")
+    facts.add_argument("--chip", action="append", choices=cases.CHIPS, help="only cases of this chip; can be repeated")
+    facts.add_argument("--json", action="store_true")
+    facts.set_defaults(command=_cases)
+
+
+def _scripts(options: argparse.Namespace) -> int:
+    """Exit status 1 if anything differs."""
+    programs = scripts.read(text_of(options.file, "guest programs, one JSON object a line"), options.file)
+    recorded = scripts.recorded_kernels(programs)
+    wanted = [options.kernel] if options.kernel else recorded
+    if not set(wanted) <= set(recorded):
+        raise ValueError(
+            f"{options.file} has no results of kernel {options.kernel!r}: expected one of {', '.join(recorded)}"
+        )
+    different = []
+    for kernel in wanted:
+        host = Host(scripts.CPU, kernel, AVIC[options.avic], **dict(map(param, options.param)))
+        for script in programs:
+            progress(f"{kernel}: {script.index + 1} of {len(programs)}", script.index % 25 == 0)
+            found = scripts.compare(script, kernel, host)
+            different += [found] if found is not None else []
+    progress("", True)
+    total = len(programs) * len(wanted)
+    if options.json:
+        rows = [dataclasses.asdict(d) for d in different]
+        print(json.dumps({"scripts": total, "equal": total - len(different), "different": rows}, indent=1))
+    else:
+        for d in different:
+            print(f"script {d.index} on {d.kernel}, {d.where}: expected {d.expected}, got {d.got}")
+        print(f"{total - len(different)} of {total} runs equal: {len(programs)} scripts on {', '.join(wanted)}")
+    return 1 if different else 0
+
+
+def _conform(options: argparse.Namespace) -> int:
+    """Exit status 1 if a phase differs. Stacks that no run emitted are listed and do not count."""
+    recording = conform.read(options.folder)
+    phases = conform.compare(recording, options.kernel)
+    stacks = conform.compare_stacks(options.folder, recording, options.kernel)
+    rows = [{"name": p.name, "verdict": p.verdict, "differences": p.differences} for p in phases]
+    different = sum(bool(p.differences) for p in phases)
+    if options.json:
+        print(json.dumps({"scenarios": rows, "stacks": dataclasses.asdict(stacks)}, indent=1))
+    else:
+        for row in rows:
+            print("\n    ".join([f"{row['verdict']:9}  {row['name']}", *row["differences"]]))
+        print(f"{len(rows) - different} of {len(rows)} phases equal")
+        print(f"{stacks.matched} of {stacks.matched + len(stacks.unmatched)} distinct stacks emitted by a run; not:")
+        print("\n".join("  " + " < ".join(frames) for frames in stacks.unmatched))
+    return 1 if different else 0
+
+
+def _cases(options: argparse.Namespace) -> int:
+    """Exit status 1 if any fails."""
+    read = cases.read(text_of(options.file, "a case file in JSON"), options.file)
+    wanted = [case for case in read if not options.chip or case.chip in options.chip]
+    failed, skipped = list[cases.Failure](), list[cases.Skipped]()
+    for number, case in enumerate(wanted, 1):
+        progress(f"{number} of {len(wanted)}", True)
+        found = cases.run(case)
+        failed += [found] if isinstance(found, cases.Failure) else []
+        skipped += [found] if isinstance(found, cases.Skipped) else []
+    progress("", True)
+    passed = len(wanted) - len(failed) - len(skipped)
+    if options.json:
+        rows = {"failed": [dataclasses.asdict(f) for f in failed], "skipped": [dataclasses.asdict(s) for s in skipped]}
+        print(json.dumps({"passed": passed, **rows}, indent=1))
+    else:
+        for s in skipped:
+            print(f"{s.id}: skipped, {s.reason}")
+        for f in failed:
+            at = f" at {', '.join(f'{name} = {value}' for name, value in f.point.items())}" if f.point else ""
+            print(f"{f.id}{at}: expected {f.expected}, got {f.got}")
+        print(f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped")
+    return 1 if failed else 0
