@@ -13,7 +13,12 @@ from kvmmodel.widgets.stepper import Choice, Stepper, stepper
 from kvmmodel.widgets.svg import el
 
 KERNELS = (("6.12.95", "6.12.95"), ("7.3.4", "7.3.4"))
-TPRS = (("below it", "above"), ("masks it", "held"), ("raised later", "raised"), ("lowered in a handler", "handler"))
+TPRS = (
+    ("below the vector", "above"),
+    ("masks it", "held"),
+    ("raised later", "raised"),
+    ("lowered in a handler", "handler"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import pytest
 from kvmmodel import Host
 from kvmmodel.facts.releases import series
 from kvmmodel.scenarios.run import built_in, run
-from kvmmodel.trace.steps import story
+from kvmmodel.trace.steps import program_story, story
 
 VECTORS = {"ipi": 0x43, "timer": 0xE1, "msi": 0x63}
 TARGETS = ("in-guest", "halted", "in-host", "preempted")
@@ -84,3 +84,14 @@ def test_a_run_without_the_cause_has_no_story():
     made = run(built_in("self-ipi"), host)
     with pytest.raises(ValueError, match="nothing in this run causes vector 0x99 by ipi"):
         story(made.trace.records, host.kernel, "ipi", 0x99, 0, title="t", setup="s")
+
+
+def test_a_program_s_story_begins_where_it_is_told_to():
+    host = Host(kernel="6.12", avic=False)
+    made = run(built_in("window-clear-none"), host)
+    told = program_story(made.trace.records, host.kernel, (0x41,), since="STI", title="t", setup="s")
+    assert [step.kind for step in told.steps[:2]] == ["write", "exit"]
+    assert told.start[0].irr >> 0x41 & 1
+    assert [group.label for group in told.groups] == ["vCPU 0 · CPU 2"]
+    with pytest.raises(ValueError, match="executes no instruction that starts with 'LGDT'"):
+        program_story(made.trace.records, host.kernel, (0x41,), since="LGDT", title="t", setup="s")
