@@ -24,6 +24,7 @@ from kvmmodel.kvm.irqchip import KVM_USERSPACE_IRQ_SOURCE_ID, IoapicRoute, MsiRo
 
 Args = dict[str, Any]
 DELIVERY = {"fixed": 0, "lowest": 1, "smi": 2, "nmi": 4, "init": 5, "startup": 6, "extint": 7}
+RTC_PIN = 8
 POLARITY = 1 << 13
 MSI_ADDRESS = 0xFEE00000
 WRITTEN_BITS = {
@@ -44,6 +45,8 @@ def irq_line(bench: Bench, args: Args) -> int:
         raise NotInModel("pic")
     if not 0 <= pin < IOAPIC_NUM_PINS:
         return -1
+    if args.get("status") and pin == RTC_PIN:
+        raise NotInModel("coalescing of the RTC's line")
     return kvm_ioapic_set_irq(kvm, kvm.ioapic, pin, KVM_USERSPACE_IRQ_SOURCE_ID, level)
 
 

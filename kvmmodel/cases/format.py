@@ -2,8 +2,13 @@
 
 A file is one JSON object: ``vocabulary`` (see words.py) and ``cases``. A case has ``id`` and ``chip``; ``given``, what
 differs from the initial state; ``sweep`` and ``where``, the points that it is run at; ``steps``; ``expect``, a list of
+<<<<<<< HEAD
 checkpoints ``{"after": step, ...}``; and ``kvm``, whose relation says if KVM does the ``same`` or ``differs`` (then
 it does ``kvm.expect``), or why nothing is run: the case is ``out`` of the model's scope, or the question is ``open``.
+=======
+checkpoints ``{"after": step, ...}``; and ``kvm``, whose relation says whether KVM does the ``same`` or ``differs``
+(then it does ``kvm.expect``), or why nothing is run: the case is ``out`` of scope, or the question is ``open``.
+>>>>>>> cases
 """
 
 from __future__ import annotations
@@ -184,7 +189,7 @@ def release(text: str) -> str:
     number = r"(\d+\.\d+)(?:\.\d+)?"
     if exact := re.fullmatch(r"\d+\.\d+(?:\.\d+)?", text):
         return exact[0]
-    if least := re.search(rf">=\s*{number}|{number} and later|{number}\+?$", text):
+    if least := re.search(rf">=\s*{number}|{number} and later|^{number}\+$", text):
         bound = version(next(group for group in least.groups() if group))
         fitting = [s for s in known if version(s) >= max(bound, default)]
         return fitting[0] if fitting else known[-1]

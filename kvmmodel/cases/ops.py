@@ -1,4 +1,4 @@
-"""The ops of a step: a table from op to a small function of bench and arguments. Here those on the CPU."""
+"""The ops of a step: a table from op to a small function of the bench and the step's arguments. Here the CPU's."""
 
 from __future__ import annotations
 

@@ -1,0 +1,235 @@
+"""Facts from the tests of other interrupt-controller code, run in the model; and what each part of the runner does."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kvmmodel import cases
+from kvmmodel.cases.expr import parse, points, substitute
+from kvmmodel.cases.format import release
+from kvmmodel.cases.run import NOT_YET
+from kvmmodel.cli import main
+
+FILE = Path(__file__).parents[1] / "evidence" / "data" / "peer_cases.json"
+CASES = cases.read(FILE.read_text(encoding="utf-8"), FILE.name)
+VOCABULARY = json.loads(FILE.read_text(encoding="utf-8"))["vocabulary"]
+# Steps of the tests' own cases.
+TAKE = {"op": "cpu.take", "cpu": 0, "ready": True}
+ACCEPT = {"op": "apic.accept", "cpu": 0, "delivery": "fixed", "vector": 64, "trigger": "edge", "level": "assert"}
+
+
+def runnable(chip):
+    """What is left of a chip's cases when those are set aside that no model could run."""
+    return [case for case in CASES if case.chip == chip and case.skip is None]
+
+
+def case(steps=(), expect=({"after": -1, "IRR": []},), **fields):
+    """A case in the file's form."""
+    made = {"id": "a.case", "chip": "lapic", "given": {}, "steps": list(steps), "expect": list(expect)}
+    return made | {"kvm": {"relation": "same"}} | fields
+
+
+def text(*rows, vocabulary=VOCABULARY):
+    return json.dumps({"vocabulary": vocabulary, "cases": list(rows)})
+
+
+def run(*args, **fields):
+    (read,) = cases.read(text(case(*args, **fields)), "x.json")
+    return cases.run(read)
+
+
+@pytest.mark.parametrize("one", runnable("lapic"), ids=lambda c: c.id)
+def test_every_local_apic_case_passes(one):
+    assert cases.run(one) is None
+
+
+@pytest.mark.parametrize(
+    "one", [c for chip in ("routing", "svm", "ioapic") for c in runnable(chip)], ids=lambda c: c.id
+)
+def test_other_chips_pass_as_far_as_they_are_modelled(one):
+    found = cases.run(one)
+    assert not isinstance(found, cases.Failure), found
+    if found is not None:
+        assert found.reason.startswith(NOT_YET)
+        assert found.reason.removeprefix(f"{NOT_YET}: ") in ("vmrun", "pic_irr", "coalescing of the RTC's line")
+
+
+def test_chips_that_are_not_modelled_are_skipped_and_say_so():
+    for one in CASES:
+        if one.chip in ("pic", "pit", "vm", "avic") and one.skip is None:
+            found = cases.run(one)
+            assert isinstance(found, cases.Skipped), found
+            assert found.reason.startswith(NOT_YET)
+
+
+def test_a_case_out_of_scope_is_skipped_with_its_reason():
+    found = run(kvm={"relation": "out", "reason": "nothing to see"}, expect=[])
+    assert found == cases.Skipped("a.case", "out: nothing to see")
+
+
+def test_a_wrong_expectation_fails_with_what_was_found():
+    found = run([ACCEPT, TAKE], [{"after": 0, "IRR": [64]}, {"after": 1, "taken": 65, "ISR": [64]}])
+    assert found == cases.Failure("a.case", {"after": 1, "taken": 65}, {"after": 1, "taken": 64})
+
+
+def test_a_failure_of_a_sweep_names_the_point():
+    steps = [{"op": "apic.write", "cpu": 0, "reg": "TPR", "value": {"expr": "c << 4"}}]
+    found = run(steps, [{"after": 0, "PPR": {"expr": "c << 4 & 127"}}], sweep={"c": [0, 16, 1]})
+    assert isinstance(found, cases.Failure)
+    assert found.point == {"c": 8}
+
+
+def test_where_kvm_differs_its_own_expectation_counts():
+    differs = {"relation": "differs", "expect": [{"after": 0, "IRR": [64]}]}
+    assert run([ACCEPT], [{"after": 0, "IRR": []}], kvm=differs) is None
+
+
+def test_a_step_that_cannot_be_done_is_a_failure_of_its_case():
+    found = run([{"op": "apic.peek", "cpu": 0, "reg": 5000}], [{"after": 0, "returns": 0}])
+    assert isinstance(found, cases.Failure)
+    assert "error" in found.got
+
+
+def test_a_handler_runs_its_steps_before_its_eoi_and_can_be_interrupted():
+    nested = [{"op": "guest.flag", "cpu": 0, "flag": "IF", "value": 1}, ACCEPT | {"vector": 96}]
+    steps = [{"op": "guest.handler", "cpu": 0, "vector": 64, "runs": [nested]}, ACCEPT, {"op": "guest.run", "cpu": 0}]
+    assert run(steps, [{"after": 2, "handled": [64, 96], "ISR": [], "IRR": []}]) is None
+
+
+def test_the_interrupt_window_is_requested_while_interrupts_are_off():
+    off = [{"op": "guest.flag", "cpu": 0, "flag": "IF", "value": 0}, ACCEPT, TAKE]
+    on = [{"op": "guest.flag", "cpu": 0, "flag": "IF", "value": 1}, TAKE]
+    checks = [{"after": 2, "taken": None, "window": True}, {"after": 4, "taken": 64, "window": False}]
+    assert run(off + on, checks) is None
+
+
+def test_a_level_interrupt_stays_until_the_ioapic_hears_of_its_eoi():
+    steps = [
+        {"op": "ioapic.rte", "pin": 20, "vector": 64, "trigger": "level"},
+        {"op": "irq.line", "to": "gsi", "pin": 20, "level": 1},
+        TAKE,
+        {"op": "irq.line", "to": "gsi", "pin": 20, "level": 0},
+        {"op": "apic.write", "cpu": 0, "reg": "EOI", "value": 0},
+    ]
+    checks = [
+        {"after": 1, "returns": 1, "message": [64, "fixed", "physical", "level", "assert", "none", 0]},
+        {"after": 3, "pin": 20, "remote_irr": 1, "lines": []},
+        {"after": 4, "pin": 20, "remote_irr": 0, "eoi_sent": 64},
+    ]
+    assert run(steps, checks, chip="ioapic") is None
+
+
+def test_the_8259_behind_a_line_is_not_in_the_model():
+    found = run([{"op": "irq.line", "to": "gsi", "pin": 3, "level": 1}], [{"after": 0, "returns": 1}])
+    assert isinstance(found, cases.Skipped)
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ([case(chip="cpu")], "case a.case: unknown chip 'cpu'"),
+        ([case(), case()], "an id that no other case has"),
+        ([{"chip": "lapic"}], "case 1: expected an object with an id"),
+        ([case([{"op": "fly"}])], "step 0: expected a step whose op is one of the vocabulary, got 'fly'"),
+        ([case([{"op": "cpu.take", "cpu": 0}])], "step 0: cpu.take needs ready"),
+        ([case([TAKE | {"often": 1}])], "step 0: cpu.take has no often"),
+        ([case([TAKE | {"ready": 1}])], "expected ready to be bool, got 1"),
+        ([case([TAKE | {"cpu": 1}])], "expected a cpu from 0 to 0"),
+        ([case([TAKE | {"cpu": {"expr": "i"}}])], "expected cpu to be int"),
+        ([case([TAKE | {"cpu": {"expr": "__import__('os')"}}])], "expected numbers, variables of the sweep"),
+        ([case(given={"cpus": 2, "ids": [1]})], "as many ids as there are cpus"),
+        ([case(given={"cpus": "two"})], "expected cpus to be int, got 'two'"),
+        ([case(given={"colour": 1})], "unknown 'colour' in given"),
+        ([case(expect=[{"after": 3, "IRR": []}])], "expected a checkpoint after one of 0 steps"),
+        ([case(expect=[{"after": -1}])], "expected something to check"),
+        ([case(expect=[{"after": -1, "mood": 1}])], "expected something to check"),
+        ([case(expect=[{"after": -1, "IRR": [], "mood": 1}])], "unknown key 'mood'"),
+        ([case(expect=[])], "at least one checkpoint"),
+        ([case(kvm={"relation": "maybe"})], "kvm.relation to be one of same, differs, out, open"),
+        ([case(kvm={"relation": "out"})], "expected kvm.reason"),
+        ([case(sweep={"i": [0, 0, 1]})], "sweep: expected a letter and"),
+        ([case(sweep={"i": [0, 4, 1]}, where=["i", "is", 2])], "expected where to be"),
+        ([case(sweep={"i": [0, 4, 1]}, where=["j", "lt", 2])], "where: expected variables of the sweep, got j"),
+        ([case(sweep={"i": [0, 4, 1]}, where=["i", "gt", 9])], "leave a point of the sweep"),
+        ([case(colour="red")], "unknown field 'colour'"),
+    ],
+)
+def test_bad_input_is_refused_with_the_case_and_what_was_expected(rows, complaint):
+    with pytest.raises(cases.CaseError, match=r"x\.json, case ") as refused:
+        cases.read(text(*rows), "x.json")
+    assert complaint in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("bad", ["", "[]", "{}", '{"cases": []}', '{"cases": [], "vocabulary": {"given": {}}}'])
+def test_what_is_no_case_file_is_refused(bad):
+    with pytest.raises(cases.CaseError, match=r"x\.json: "):
+        cases.read(bad, "x.json")
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [("7", 7), ("i", 3), ("1 << i | j", 13), ("(i + j) * 2 - 1", 15), ("i & 1 << 1", 2), ("-i + j", 2), ("j >> 1", 2)],
+)
+def test_expressions_have_python_precedence(expression, value):
+    assert parse(expression)[0]({"i": 3, "j": 5}) == value
+
+
+@pytest.mark.parametrize(
+    "bad", ["i / 2", "i ** 2", "f(1)", "i if i else 1", "1.5", "True", "'a'", "i, j", "~i", "", "i[0]", "1 +"]
+)
+def test_nothing_else_is_an_expression(bad):
+    with pytest.raises(ValueError, match="expected"):
+        parse(bad)
+
+
+def test_a_sweep_has_every_combination_that_where_keeps():
+    found = list(points({"i": range(3), "j": range(0, 4, 2)}, ["i", "lt", "j + 1"]))
+    assert found == [{"i": 0, "j": 0}, {"i": 0, "j": 2}, {"i": 1, "j": 2}, {"i": 2, "j": 2}]
+    assert list(points({}, None)) == [{}]
+
+
+def test_expressions_are_replaced_wherever_they_stand():
+    assert substitute({"a": [{"expr": "i"}, 1], "b": {"c": {"expr": "i << 4"}}}, {"i": 2}) == {
+        "a": [2, 1],
+        "b": {"c": 32},
+    }
+
+
+@pytest.mark.parametrize(
+    ("holds", "kernel"),
+    [
+        ("", "6.18"),
+        (">=6.11", "6.18"),
+        (">=7.2; before, one exit more", "7.2"),
+        (">=6.12; up to 6.6 the given ID is stored", "6.18"),
+        ("6.1.113+ in 6.1, 6.12 and later; not 5.10, 5.15", "6.18"),
+        ("up to 6.1", "6.1"),
+        ("<6.12", "6.6"),
+        ("6.12.95", "6.12.95"),
+    ],
+)
+def test_a_case_runs_on_a_release_that_it_holds_for(holds, kernel):
+    assert release(holds) == kernel
+
+
+def test_the_command_counts_and_says_what_failed(tmp_path, capsys):
+    file = tmp_path / "x.json"
+    rows = [case(id="good"), case(id="bad", expect=[{"after": -1, "IRR": [1]}])]
+    rows.append(case([{"op": "pit.peek", "channel": 0}], [{"after": 0, "returns": 0}], id="other", chip="pit"))
+    file.write_text(text(*rows), encoding="utf-8")
+    assert main(["cases", str(file), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["passed"] == 1
+    assert [(row["id"], row["expected"]["IRR"], row["got"]["IRR"]) for row in told["failed"]] == [("bad", [1], [])]
+    assert told["skipped"] == [{"id": "other", "reason": "not in the model yet: pit.peek"}]
+    assert main(["cases", str(file), "--chip", "pit"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "0 passed, 0 failed, 1 skipped"
+
+
+def test_the_command_refuses_bad_input_in_one_line(tmp_path, capsys):
+    file = tmp_path / "x.json"
+    file.write_text(text(case(chip="cpu")), encoding="utf-8")
+    assert main(["cases", str(file)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
