@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     compared.set_defaults(command=_scripts)
     facts = commands.add_parser("cases", help="run a case file: facts from other projects' tests, as data")
     facts.add_argument("file", metavar="FILE", help="a case file, in JSON")
-    facts.add_argument("--chip", action="append", choices=cases.CHIPS, help="only cases of this chip; can be repeated")
+    facts.add_argument("--chip", action="extend", nargs="+", choices=cases.CHIPS, help="only cases of these chips")
     facts.add_argument("--json", action="store_true")
     facts.set_defaults(command=_cases)
     telling = commands.add_parser("explain", help="explain the kernel stacks and function graphs in a text")

@@ -1,5 +1,7 @@
 """Case files: facts about interrupt controllers as data. Read strictly, each complaint names the case.
 
+tests/evidence/data/peer_cases.md defines every word. In short:
+
 A file is one JSON object: ``vocabulary`` (see words.py) and ``cases``. A case has ``id`` and ``chip``; ``given``, what
 differs from the initial state; ``sweep`` and ``where``, the points that it is run at; ``steps``; ``expect``, a list of
 checkpoints ``{"after": step, ...}``; and ``kvm``, whose relation says whether KVM does the ``same`` or ``differs``
