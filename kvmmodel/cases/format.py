@@ -1,5 +1,7 @@
 """Case files: facts about interrupt controllers as data. Read strictly, each complaint names the case.
 
+tests/evidence/data/peer_cases.md defines every word. In short:
+
 A file is one JSON object: ``vocabulary`` (see words.py) and ``cases``. A case has ``id`` and ``chip``; ``given``, what
 differs from the initial state; ``sweep`` and ``where``, the points that it is run at; ``steps``; ``expect``, a list of
 <<<<<<< HEAD
@@ -21,7 +23,7 @@ from typing import Any
 
 from kvmmodel.cases.expr import COMPARISONS, parse, points
 from kvmmodel.cases.words import Vocabulary, checkpoint_errors, fits, is_int, step_errors, vocabulary
-from kvmmodel.facts.releases import series, version
+from kvmmodel.facts.releases import kernel, series, version
 
 DEFAULT_KERNEL = "6.18"
 CHIPS = ("lapic", "ioapic", "pic", "pit", "avic", "routing", "svm", "vm")
@@ -101,6 +103,8 @@ def _errors(row: dict[str, Any], words: Vocabulary) -> Iterator[str]:
     cpus = _cpus(row["given"])
     if len(row["given"].get("ids", range(cpus))) != cpus or cpus < 1:
         yield f"given: expected as many ids as there are cpus, at least one, got {row['given']!r}"
+    if row["given"].get("mode") == "x2apic" and not row["given"].get("x2apic_cpuid", True):
+        yield "given: expected x2apic_cpuid with mode x2apic, KVM refuses the mode without it"
     for number, step in enumerate(row["steps"]):
         for complaint in step_errors(step, sweep, words):
             yield f"step {number}: {complaint}"
@@ -114,6 +118,7 @@ def _errors(row: dict[str, Any], words: Vocabulary) -> Iterator[str]:
         yield f"unknown {key!r} in kvm: expected relation, kernel, note{f', {needed}' if needed else ''}"
     if not isinstance(row["kvm"].get("kernel", ""), str):
         yield f"expected kvm.kernel to be a text, got {row['kvm']['kernel']!r}"
+    kernel(release(row["kvm"].get("kernel", "")))  # raises for a release that is not modelled
     if relation in ("same", "differs") and not row["expect"]:
         yield "expected at least one checkpoint in expect"
     checkpoints = row["expect"] + (row["kvm"]["expect"] if needed == "expect" else [])

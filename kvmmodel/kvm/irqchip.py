@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from kvmmodel.events import KvmSetIrq
 from kvmmodel.kvm.ioapic import IOAPIC_NUM_PINS, kvm_ioapic_set_irq
 from kvmmodel.kvm.irq import kvm_set_msi
-from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import Kvm, trace
 
@@ -47,7 +46,6 @@ def kvm_set_irq_routing(kvm: Kvm, table: dict[int, list[Route]]) -> int:
             if setup_routing_entry(made, gsi, route):
                 return -22
     kvm.routing = made
-    kvm_make_scan_ioapic_request(kvm)
     return 0
 
 

@@ -140,6 +140,8 @@ def test_the_8259_behind_a_line_is_not_in_the_model():
         ([case([TAKE | {"cpu": {"expr": "__import__('os')"}}])], "expected numbers, variables of the sweep"),
         ([case(given={"cpus": 2, "ids": [1]})], "as many ids as there are cpus"),
         ([case(given={"cpus": "two"})], "expected cpus to be int, got 'two'"),
+        ([case(given={"mode": "x2apic", "x2apic_cpuid": False})], "expected x2apic_cpuid with mode x2apic"),
+        ([case(kvm={"relation": "same", "kernel": "4.19"})], "unknown kernel '4.19'"),
         ([case(given={"colour": 1})], "unknown 'colour' in given"),
         ([case(expect=[{"after": 3, "IRR": []}])], "expected a checkpoint after one of 0 steps"),
         ([case(expect=[{"after": -1}])], "expected something to check"),

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmmodel import GuestFault, MsrError
+from kvmmodel.kvm.lapic.access import apic_mmio_read, apic_mmio_write
 from tests.machines import (
     APIC_BASE,
     DFR,
@@ -14,6 +15,7 @@ from tests.machines import (
     ICR2,
     ID,
     LDR,
+    LVR,
     LVT0,
     LVT1,
     LVTERR,
@@ -213,3 +215,16 @@ def test_a_guest_reads_what_userspace_reads(value):
     vcpu = made.vcpus[0]
     vcpu.guest.wrmsr(msr(LVT1), value)
     assert vcpu.guest.rdmsr(msr(LVT1)) == vcpu.get_msr(msr(LVT1)) == value & 0x1F7FF
+
+
+@pytest.mark.parametrize(("byte", "size", "value"), [(0, 4, 0x50014), (0, 2, 0x14), (2, 1, 0x05), (1, 4, 0), (4, 4, 0)])
+def test_an_mmio_read_stays_within_the_register(byte, size, value):
+    vcpu = vm().vcpus[0]
+    assert apic_mmio_read(vcpu.lapic, 0xFEE00000 + LVR + byte, size) == value
+
+
+@pytest.mark.parametrize(("byte", "size"), [(0, 1), (0, 2), (0, 8), (1, 4)])
+def test_an_mmio_write_that_is_not_the_whole_register_is_dropped(byte, size):
+    vcpu = vm().vcpus[0]
+    apic_mmio_write(vcpu.lapic, 0xFEE00000 + TPR + byte, 0x30, size)
+    assert vcpu.lapic.tpr == 0

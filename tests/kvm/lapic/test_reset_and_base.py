@@ -139,3 +139,31 @@ def test_init_keeps_the_mode_and_the_id():
     made.run()
     assert target.get_msr(APIC_BASE) == X2APIC
     assert (target.get_msr(0x802), target.get_msr(0x80F), target.lapic.irr) == (1, 0xFF, 0)
+
+
+def test_the_vcpu_ids_are_userspaces_choice():
+    made = vm(2, ids=[7, 254])
+    assert [(v.id, v.get_msr(APIC_BASE), v.lapic.regs[ID]) for v in made.vcpus] == [
+        (7, 0xFEE00800, 7 << 24),
+        (254, 0xFEE00800, 254 << 24),
+    ]
+    with pytest.raises(ValueError, match="different ids"):
+        vm(2, ids=[1, 1])
+
+
+@pytest.mark.parametrize(("width", "refused"), [(36, True), (40, False)])
+def test_a_base_beyond_the_physical_address_width_is_refused(width, refused):
+    vcpu = vm(maxphyaddr=width).vcpus[0]
+    if refused:
+        with pytest.raises(MsrError):
+            vcpu.set_msr(APIC_BASE, 1 << 38 | 0x900)
+    else:
+        vcpu.set_msr(APIC_BASE, 1 << 38 | 0x900)
+
+
+def test_userspace_sets_the_state_of_a_vcpu():
+    made = vm(2)
+    made.vcpus[1].set_mp_state("runnable")
+    made.vcpus[1].guest.nop()
+    with pytest.raises(ValueError, match="unknown state 'tired'"):
+        made.vcpus[1].set_mp_state("tired")

@@ -1,0 +1,52 @@
+"""GSI routing: which tables KVM takes; and an irqfd whose line stays up until the EOI."""
+
+import pytest
+
+from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED
+from kvmmodel.kvm.irqchip import IoapicRoute, MsiRoute
+from tests.machines import MSI, SVR, load, vm
+
+MESSAGE = MsiRoute(MSI, 0x41)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {24: [MESSAGE, IoapicRoute(3)]},
+        {24: [IoapicRoute(3), MESSAGE]},
+        {24: [MESSAGE, MESSAGE]},
+        {24: [IoapicRoute(3), IoapicRoute(4)]},
+        {24: [IoapicRoute(24)]},
+        {4096: [MESSAGE]},
+    ],
+)
+def test_a_gsi_reaches_one_pin_of_a_chip_or_one_message(table):
+    made = vm()
+    before = made.machine.kvm.routing
+    assert made.set_gsi_routing(table) == -22
+    assert made.machine.kvm.routing == before
+
+
+def test_a_table_replaces_the_one_before():
+    made = vm()
+    load(made.vcpus[0], {SVR: 0x1FF})
+    assert made.set_gsi_routing({30: [MESSAGE]}) == 0
+    assert made.irq_line(30, True) == 1
+    assert made.irq_line(20, True) == -1
+
+
+def test_a_resampling_irqfd_keeps_the_line_up_until_the_eoi():
+    made, told = vm(), []
+    guest = made.vcpus[0].guest
+    load(made.vcpus[0], {SVR: 0x1FF})
+    _, entries = made.get_ioapic()
+    made.set_ioapic(0, (*entries[:20], 0x41 | RTE_LEVEL, *([RTE_MASKED] * 3)))
+    made.irqfd_resample(20, lambda: told.append(made.get_ioapic()[0]))
+    made.eventfd_write(20)
+    assert made.get_ioapic()[0] == 1 << 20
+    assert not told
+    guest.sti()
+    guest.nop()
+    made.run()
+    assert guest.handled == {0x41: 1}
+    assert told == [0]
