@@ -55,13 +55,13 @@ def _in_kvm(cast: Cast, record: Record, kind: str, label: str, detail: str, sent
 
 
 WRITES = {
-    "WRMSR 0x830": "it writes the x2APIC ICR, so an IPI is to be sent",
-    "MOV [0xfee00300]": "it writes the ICR, so an IPI is to be sent",
-    "WRMSR 0x83f": "it writes SELF_IPI, so an IPI to itself is to be sent",
-    "WRMSR 0x6e0": "it sets its TSC deadline",
-    "WRMSR 0x838": "it writes the timer's initial count, which starts it",
-    "WRMSR 0x80b": "it writes the EOI register",
-    "MOV [0xfee000b0]": "it writes the EOI register",
+    "WRMSR 0x830": "writes the x2APIC ICR, so an IPI is to be sent",
+    "MOV [0xfee00300]": "writes the ICR, so an IPI is to be sent",
+    "WRMSR 0x83f": "writes SELF_IPI, so an IPI to itself is to be sent",
+    "WRMSR 0x6e0": "sets its TSC deadline",
+    "WRMSR 0x838": "writes the timer's initial count, which starts it",
+    "WRMSR 0x80b": "writes the EOI register",
+    "MOV [0xfee000b0]": "writes the EOI register",
 }
 
 
@@ -70,10 +70,10 @@ def _instruction(cast: Cast, record: Record, e: Any) -> Told | None:
         return None
     hlt = e.text == "HLT"
     name = e.text.split(" = ")[0]
-    what = "it has nothing to do and executes `HLT`" if hlt else WRITES.get(name, f"the guest executes `{name}`")
+    what = "has nothing to do and executes `HLT`" if hlt else WRITES.get(name, f"executes `{name}`")
     at = _guest(cast, e.vcpu_id)
     vcpu, kind = f"vCPU {e.vcpu_id}", "halt" if hlt else "write"
-    return Told(kind, at, None, f"`{e.text}`", vcpu, _who("Guest", record), f"{vcpu}: {what}.")
+    return Told(kind, at, None, f"`{e.text}`", vcpu, _who("Guest", record), f"{vcpu} {what}.")
 
 
 def _vmexit(cast: Cast, record: Record, e: Any) -> Told:
