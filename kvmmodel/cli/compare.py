@@ -66,8 +66,10 @@ def _scripts(options: argparse.Namespace) -> int:
 def _conform(options: argparse.Namespace) -> int:
     """Exit status 1 if a phase differs. Stacks that no run emitted are listed and do not count."""
     recording = conform.read(options.folder)
+    progress(f"running the lab as kernel {options.kernel or recording.kernel}", True)
     phases = conform.compare(recording, options.kernel)
     stacks = conform.compare_stacks(options.folder, recording, options.kernel)
+    progress("", True)
     rows = [{"name": p.name, "verdict": p.verdict, "differences": p.differences} for p in phases]
     different = sum(bool(p.differences) for p in phases)
     if options.json:

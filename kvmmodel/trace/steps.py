@@ -10,7 +10,8 @@ from kvmmodel.machine.record import Record
 from kvmmodel.trace.cast import Cast, bars, begin, follow, groups, states
 from kvmmodel.trace.stacks import frames
 from kvmmodel.trace.story import Badge, Step, Story
-from kvmmodel.trace.telling import PROGRAM_TELLERS, TELLERS, Teller
+from kvmmodel.trace.telling import TELLERS, Teller
+from kvmmodel.trace.telling_program import PROGRAM_TELLERS
 
 CAUSES: dict[str, tuple[type[ev.Event], ...]] = {
     "ipi": (ev.Instruction,),

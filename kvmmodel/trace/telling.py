@@ -36,7 +36,7 @@ REASONS = {
 }
 
 
-def _who(name: str, record: Record) -> str:
+def who_on(name: str, record: Record) -> str:
     return f"{name} on CPU {record.cpu}"
 
 
@@ -49,9 +49,9 @@ def _kvm(cast: Cast, record: Record) -> str | None:
     return "t.kvm" if place == "s.kvm" and cast.sender == cast.target else place
 
 
-def _in_kvm(cast: Cast, record: Record, kind: str, label: str, detail: str, sentence: str) -> Told | None:
+def in_kvm(cast: Cast, record: Record, kind: str, label: str, detail: str, sentence: str) -> Told | None:
     at = _kvm(cast, record)
-    return None if at is None else Told(kind, at, None, label, detail, _who("KVM", record), sentence)
+    return None if at is None else Told(kind, at, None, label, detail, who_on("KVM", record), sentence)
 
 
 WRITES = {
@@ -73,10 +73,10 @@ def _instruction(cast: Cast, record: Record, e: Any) -> Told | None:
     what = "has nothing to do and executes `HLT`" if hlt else WRITES.get(name, f"executes `{name}`")
     at = _guest(cast, e.vcpu_id)
     vcpu, kind = f"vCPU {e.vcpu_id}", "halt" if hlt else "write"
-    return Told(kind, at, None, f"`{e.text}`", vcpu, _who("Guest", record), f"{vcpu} {what}.")
+    return Told(kind, at, None, f"`{e.text}`", vcpu, who_on("Guest", record), f"{vcpu} {what}.")
 
 
-def _vmexit(cast: Cast, record: Record, e: Any) -> Told:
+def vmexit(cast: Cast, record: Record, e: Any) -> Told:
     why = {
         "interrupt": "A host interrupt arrived at this CPU, so the processor leaves the guest.",
         "hlt": "`HLT` is intercepted: the processor leaves the guest.",
@@ -91,7 +91,7 @@ def _vmexit(cast: Cast, record: Record, e: Any) -> Told:
     return Told("exit", guest, guest.replace("guest", "kvm"), label, detail, f"Processor, CPU {record.cpu}", why)
 
 
-def _vmrun(cast: Cast, record: Record, e: Any) -> Told:
+def vmrun(cast: Cast, record: Record, e: Any) -> Told:
     guest = _guest(cast, e.vcpu_id)
     vector = e.event_inj & 0xFF
     label = f"`VMRUN` injects `{vector:#x}`" if e.event_inj else "`VMRUN`"
@@ -108,7 +108,7 @@ def _ipi(cast: Cast, record: Record, e: Any) -> Told | None:
     if all(f.name != "kvm_apic_send_ipi" for f in record.stack):
         return None  # the fast path of 6.18 reports it after the delivery
     why = "KVM decodes the ICR: vector, delivery mode, destination."
-    return _in_kvm(cast, record, "read", "KVM decodes the ICR", f"to APIC ID {e.dest_id}", why)
+    return in_kvm(cast, record, "read", "KVM decodes the ICR", f"to APIC ID {e.dest_id}", why)
 
 
 def _msi(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -118,26 +118,26 @@ def _msi(cast: Cast, record: Record, e: Any) -> Told | None:
     to = _kvm(cast, record)
     if to is None:
         return None
-    return Told("msi", "dev", to, "`KVM_SIGNAL_MSI`", f"vec `{e.data & 255:#x}`", _who("VMM thread", record), why)
+    return Told("msi", "dev", to, "`KVM_SIGNAL_MSI`", f"vec `{e.data & 255:#x}`", who_on("VMM thread", record), why)
 
 
-def _set_irr(cast: Cast, record: Record, e: Any) -> Told | None:
+def set_irr(cast: Cast, record: Record, e: Any) -> Told | None:
     why = f"KVM sets bit `{e.vector:#x}` in the IRR of vCPU {e.vcpu_id}: the interrupt is requested, not yet delivered."
-    return _in_kvm(cast, record, "set_irr", f"set IRR `{e.vector:#x}`", f"in the page of vCPU {e.vcpu_id}", why)
+    return in_kvm(cast, record, "set_irr", f"set IRR `{e.vector:#x}`", f"in the page of vCPU {e.vcpu_id}", why)
 
 
 def _barrier(cast: Cast, record: Record, e: Any) -> Told | None:
     if e.name != "smp_mb__after_atomic":
         return None
     why = "A full barrier: the IRR is visible before the sender looks where the target is."
-    return _in_kvm(cast, record, "barrier", f"`{e.name}`", "IRR before mode", why)
+    return in_kvm(cast, record, "barrier", f"`{e.name}`", "IRR before mode", why)
 
 
 def _read_mode(cast: Cast, record: Record, e: Any) -> Told | None:
     inside = e.mode == "IN_GUEST_MODE"
     label = f"mode {'in guest' if inside else 'outside'}, AVIC {int(e.apicv_active)}"
     why = f"AVIC is off there, so KVM must inject; `mode` ({_mode(e.mode)}) would choose between doorbell and wake-up."
-    return _in_kvm(cast, record, "read", label, f"of vCPU {e.vcpu_id}", why)
+    return in_kvm(cast, record, "read", label, f"of vCPU {e.vcpu_id}", why)
 
 
 def _mode(mode: str) -> str:
@@ -146,14 +146,14 @@ def _mode(mode: str) -> str:
     )
 
 
-def _request(cast: Cast, record: Record, e: Any) -> Told | None:
+def request(cast: Cast, record: Record, e: Any) -> Told | None:
     if e.request not in ("EVENT", "UNBLOCK"):
         return None
     why = {
         "EVENT": f"KVM asks vCPU {e.vcpu_id} for an event pass before its next entry.",
         "UNBLOCK": f"KVM tells vCPU {e.vcpu_id} not to sleep: its own thread has to deliver the timer's interrupt.",
     }[e.request]
-    return _in_kvm(cast, record, "request", f"request `{e.request}`", f"of vCPU {e.vcpu_id}", why)
+    return in_kvm(cast, record, "request", f"request `{e.request}`", f"of vCPU {e.vcpu_id}", why)
 
 
 def _kick(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -163,7 +163,7 @@ def _kick(cast: Cast, record: Record, e: Any) -> Told | None:
     }.get(e.outcome)
     if why is None:
         return None
-    return _in_kvm(cast, record, "no", "`kvm_vcpu_kick`: nothing to do", "no wake-up, no IPI", why)
+    return in_kvm(cast, record, "no", "`kvm_vcpu_kick`: nothing to do", "no wake-up, no IPI", why)
 
 
 def _wake(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -172,7 +172,7 @@ def _wake(cast: Cast, record: Record, e: Any) -> Told | None:
         return None
     why = f"vCPU {e.vcpu_id}'s thread is asleep, so `kvm_vcpu_kick` wakes it, and KVM sends no IPI of its own."
     label = "kick wakes the thread"
-    return Told("wake", at, "sched", label, "by `try_to_wake_up`", _who("KVM", record), why)
+    return Told("wake", at, "sched", label, "by `try_to_wake_up`", who_on("KVM", record), why)
 
 
 def _host_ipi(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -181,12 +181,12 @@ def _host_ipi(cast: Cast, record: Record, e: Any) -> Told | None:
     if e.name == "call_function_single":
         why = f"CPU {e.target_cpu} is idle: the scheduler queues the thread there and sends a host IPI."
         label = f"host IPI to idle CPU {e.target_cpu}"
-        return Told("kick", "sched", "t.kvm", label, "from the scheduler", _who("Scheduler", record), why)
+        return Told("kick", "sched", "t.kvm", label, "from the scheduler", who_on("Scheduler", record), why)
     at = _kvm(cast, record)
     if at is None:
         return None
     why = f"vCPU {cast.target} is in the guest: `kvm_vcpu_kick` sends CPU {e.target_cpu} a host IPI to get it out."
-    return Told("kick", at, "t.guest", f"host IPI to CPU {e.target_cpu}", "reschedule", _who("KVM", record), why)
+    return Told("kick", at, "t.guest", f"host IPI to CPU {e.target_cpu}", "reschedule", who_on("KVM", record), why)
 
 
 def _host_irq(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -200,31 +200,31 @@ def _sched_in(cast: Cast, record: Record, e: Any) -> Told | None:
     if record.vcpu != cast.target:
         return None
     why = f"CPU {record.cpu} switches to vCPU {cast.target}'s thread, which goes on where it stopped."
-    return Told("resume", "sched", "t.kvm", "the thread runs", f"on CPU {record.cpu}", _who("Scheduler", record), why)
+    return Told("resume", "sched", "t.kvm", "the thread runs", f"on CPU {record.cpu}", who_on("Scheduler", record), why)
 
 
 def _sched_out(cast: Cast, record: Record, e: Any) -> Told | None:
     if record.vcpu != cast.target or not e.preempted:
         return None
     why = f"Another thread takes CPU {record.cpu}: vCPU {cast.target} is runnable, but does not run."
-    return Told("preempt", "t.kvm", "sched", "thread preempted", "stays runnable", _who("Scheduler", record), why)
+    return Told("preempt", "t.kvm", "sched", "thread preempted", "stays runnable", who_on("Scheduler", record), why)
 
 
 def _block(cast: Cast, record: Record, e: Any) -> Told | None:
     why = f"Nothing waits for vCPU {e.vcpu_id}: its thread goes to sleep in `kvm_vcpu_block`."
-    return _in_kvm(cast, record, "halt", "`kvm_vcpu_block` sleeps", f"vCPU {e.vcpu_id}", why)
+    return in_kvm(cast, record, "halt", "`kvm_vcpu_block` sleeps", f"vCPU {e.vcpu_id}", why)
 
 
 def _check_request(cast: Cast, record: Record, e: Any) -> Told | None:
     if e.request != "EVENT":
         return None
     why = f"vCPU {e.vcpu_id} finds `KVM_REQ_EVENT` on its way into the guest, and looks at its APIC."
-    return _in_kvm(cast, record, "read", "finds `KVM_REQ_EVENT`", "event pass", why)
+    return in_kvm(cast, record, "read", "finds `KVM_REQ_EVENT`", "event pass", why)
 
 
-def _inject(cast: Cast, record: Record, e: Any) -> Told | None:
+def inject(cast: Cast, record: Record, e: Any) -> Told | None:
     why = f"Vector `{e.vector:#x}` moves from IRR to ISR and is written to `EVENTINJ`: that is the injection."
-    return _in_kvm(cast, record, "inject", f"`EVENTINJ` `{e.vector:#x}`: IRR to ISR", "in the VMCB", why)
+    return in_kvm(cast, record, "inject", f"`EVENTINJ` `{e.vector:#x}`: IRR to ISR", "in the VMCB", why)
 
 
 def _set_mode(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -232,52 +232,52 @@ def _set_mode(cast: Cast, record: Record, e: Any) -> Told | None:
     if e.mode != "IN_GUEST_MODE" or e.vcpu_id != cast.target or not waits:
         return None  # only the entry that brings the interrupt in
     why = "`vcpu->mode` says in guest, then a barrier, then a last look at requests: who sends now, sends an IPI."
-    return _in_kvm(cast, record, "barrier", "mode := in guest", "then check requests", why)
+    return in_kvm(cast, record, "barrier", "mode := in guest", "then check requests", why)
 
 
-def _handler(cast: Cast, record: Record, e: Any) -> Told:
+def handler(cast: Cast, record: Record, e: Any) -> Told:
     why = f"The handler of vector `{e.vector:#x}` runs on vCPU {e.vcpu_id}: the interrupt has arrived."
     at = _guest(cast, e.vcpu_id)
     return Told(
-        "handler", at, None, f"handler of `{e.vector:#x}` runs", f"vCPU {e.vcpu_id}", _who("Guest", record), why
+        "handler", at, None, f"handler of `{e.vector:#x}` runs", f"vCPU {e.vcpu_id}", who_on("Guest", record), why
     )
 
 
-def _clear_isr(cast: Cast, record: Record, e: Any) -> Told | None:
+def clear_isr(cast: Cast, record: Record, e: Any) -> Told | None:
     why = f"`apic_set_eoi` clears ISR `{e.vector:#x}`: vectors of its class and below may come again."
-    return _in_kvm(cast, record, "eoi", f"`apic_set_eoi` clears ISR `{e.vector:#x}`", f"of vCPU {e.vcpu_id}", why)
+    return in_kvm(cast, record, "eoi", f"`apic_set_eoi` clears ISR `{e.vector:#x}`", f"of vCPU {e.vcpu_id}", why)
 
 
 def _pv_eoi(cast: Cast, record: Record, e: Any) -> Told:
     why = "The guest finds its PV EOI bit set and clears it: that was the EOI, without an exit."
-    return Told("eoi", _guest(cast, e.vcpu_id), None, "PV EOI bit cleared", "no exit", _who("Guest", record), why)
+    return Told("eoi", _guest(cast, e.vcpu_id), None, "PV EOI bit cleared", "no exit", who_on("Guest", record), why)
 
 
 def _pv_eoi_arm(cast: Cast, record: Record, e: Any) -> Told | None:
     why = "Nothing else waits and the I/O APIC needs no EOI, so KVM offers one without an exit."
-    return _in_kvm(cast, record, "table", "arm PV EOI", "a bit in guest memory", why)
+    return in_kvm(cast, record, "table", "arm PV EOI", "a bit in guest memory", why)
 
 
 def _timer_armed(cast: Cast, record: Record, e: Any) -> Told | None:
     why = "KVM arms an hrtimer of the host for the guest's deadline."
-    return _in_kvm(cast, record, "timer", "hrtimer armed", "for the guest's deadline", why)
+    return in_kvm(cast, record, "timer", "hrtimer armed", "for the guest's deadline", why)
 
 
 def _timer_pending(cast: Cast, record: Record, e: Any) -> Told | None:
     why = f"The expired timer is only noted as pending: vCPU {e.vcpu_id}'s own thread will deliver it."
-    return _in_kvm(cast, record, "timer", "timer pending", "not delivered yet", why)
+    return in_kvm(cast, record, "timer", "timer pending", "not delivered yet", why)
 
 
 TELLERS: dict[type[ev.Event], Teller] = {
     ev.Instruction: _instruction,
-    ev.VmExit: _vmexit,
-    ev.VmRun: _vmrun,
+    ev.VmExit: vmexit,
+    ev.VmRun: vmrun,
     ev.KvmApicIpi: _ipi,
     ev.KvmMsiSetIrq: _msi,
-    ev.SetIrr: _set_irr,
+    ev.SetIrr: set_irr,
     ev.Barrier: _barrier,
     ev.ReadMode: _read_mode,
-    ev.MakeRequest: _request,
+    ev.MakeRequest: request,
     ev.Kick: _kick,
     ev.WakeUp: _wake,
     ev.HostIpi: _host_ipi,
@@ -286,112 +286,12 @@ TELLERS: dict[type[ev.Event], Teller] = {
     ev.SchedOut: _sched_out,
     ev.Block: _block,
     ev.CheckRequest: _check_request,
-    ev.KvmInjVirq: _inject,
+    ev.KvmInjVirq: inject,
     ev.SetMode: _set_mode,
-    ev.HandlerEnter: _handler,
-    ev.ClearIsr: _clear_isr,
+    ev.HandlerEnter: handler,
+    ev.ClearIsr: clear_isr,
     ev.PvEoiByGuest: _pv_eoi,
     ev.PvEoiArm: _pv_eoi_arm,
     ev.TimerArmed: _timer_armed,
     ev.TimerPending: _timer_pending,
-}
-
-
-# ---- what one vCPU's program does: more instructions, the priority and the windows; less of how KVM is told ----------
-
-
-def _said(text: str) -> tuple[str, str] | None:
-    """What an instruction does, where its name does not say it: in the sentence, and as a second line."""
-    name, _, value = text.partition(" = ")
-    return {
-        "MOV CR8": (f"sets its task priority by `{text}`", "its task priority"),
-        "WRMSR 0x808": (f"writes `{value}` to its TPR", "the TPR"),
-        "RDMSR 0x808": ("reads its TPR back", "the TPR"),
-        "WRMSR 0x80b": ("signals the EOI by `WRMSR 0x80b`", "the EOI"),
-        "WRMSR 0x83f": (f"sends itself vector `{value}`", "an IPI to itself"),
-        "CLI": ("clears IF by `CLI`, and takes no interrupts from now on", "IF is clear"),
-        "STI": ("sets IF by `STI`, and takes interrupts after one more instruction", "IF is set"),
-    }.get(name)
-
-
-def _program_instruction(cast: Cast, record: Record, e: Any) -> Told | None:
-    said = _said(e.text)
-    if said is None:
-        return None
-    sentence, detail = said
-    return Told("write", "t.guest", None, f"`{e.text}`", detail, _who("Guest", record), f"The guest {sentence}.")
-
-
-def _event_pass(cast: Cast, record: Record, e: Any) -> Told | None:
-    if e.request != "EVENT" or cast.asked:
-        return None
-    cast.asked = True
-    return _request(cast, record, e)
-
-
-def _event_pass_begins(cast: Cast, record: Record, e: Any) -> Told | None:
-    cast.asked = cast.asked and e.request != "EVENT"
-    return None
-
-
-def _iret(cast: Cast, record: Record, e: Any) -> Told | None:
-    if not cast.window:
-        return None
-    why = "The handler returns, and its `IRET` sets IF again."
-    return Told("resume", "t.guest", None, "`IRET`", "IF is set again", _who("Guest", record), why)
-
-
-def _cr8_intercept(cast: Cast, record: Record, e: Any) -> Told | None:
-    if e.on:
-        why = "The highest waiting vector is not above the TPR's class, so CR8 writes must exit from now on."
-        return _in_kvm(cast, record, "tpr", "intercept CR8 writes", "until TPR is lower", why)
-    why = "The TPR holds no waiting vector back any more, so CR8 writes need not exit."
-    return _in_kvm(cast, record, "no", "no CR8 intercept", "CR8 writes do not exit", why)
-
-
-def _tpr_sync(cast: Cast, record: Record, e: Any) -> Told | None:
-    if e.to == "APIC":
-        why = f"CR8 writes do not exit, so after each exit KVM copies `V_TPR` back: TPR is `{e.tpr << 4:#04x}`."
-        return _in_kvm(cast, record, "table", f"`V_TPR` to TPR: `{e.tpr << 4:#04x}`", "after the exit", why)
-    why = f"Before `VMRUN` KVM copies the TPR's class to `V_TPR`: the guest's CR8 is `{e.tpr:#x}`."
-    return _in_kvm(cast, record, "table", f"TPR to `V_TPR`: `{e.tpr:#x}`", "before the entry", why)
-
-
-def _update_ppr(cast: Cast, record: Record, e: Any) -> Told | None:
-    if all(f.name != "apic_set_tpr" for f in record.stack):
-        return None  # the PPR that follows an injection or an EOI is part of that step
-    label = f"PPR `{e.old:#04x}` to `{e.new:#04x}`"
-    if e.new < e.old:
-        return _in_kvm(
-            cast, record, "tpr", label, "lower", "PPR falls with the TPR: KVM looks whether a vector waits above it."
-        )
-    return _in_kvm(cast, record, "tpr", label, "higher", "PPR rises with the TPR: vectors up to its class must wait.")
-
-
-def _irq_window(cast: Cast, record: Record, e: Any) -> Told | None:
-    if e.open == cast.window:
-        return None
-    cast.window = e.open
-    if e.open:
-        why = "A vector waits and the guest cannot take it: KVM sets `V_IRQ` and intercepts VINTR."
-        return _in_kvm(cast, record, "window", "ask for an IRQ window", "`V_IRQ`, VINTR intercept", why)
-    why = "The window has served: KVM takes `V_IRQ` and the VINTR intercept back."
-    return _in_kvm(cast, record, "no", "window taken back", "`svm_clear_vintr`", why)
-
-
-PROGRAM_TELLERS: dict[type[ev.Event], Teller] = {
-    ev.Instruction: _program_instruction,
-    ev.VmExit: _vmexit,
-    ev.VmRun: _vmrun,
-    ev.SetIrr: _set_irr,
-    ev.MakeRequest: _event_pass,
-    ev.CheckRequest: _event_pass_begins,
-    ev.Cr8Intercept: _cr8_intercept,
-    ev.TprSync: _tpr_sync,
-    ev.UpdatePpr: _update_ppr,
-    ev.IrqWindow: _irq_window,
-    ev.KvmInjVirq: _inject,
-    ev.HandlerEnter: _handler,
-    ev.HandlerLeave: _iret,
-    ev.ClearIsr: _clear_isr,
 }
