@@ -155,7 +155,7 @@ def __set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
     __set_sregs_common(vcpu, cr8)
 
 
-@kernel(X86, since="5.15")  # came with KVM_SET_SREGS2
+@kernel(X86, since="5.15")  # split off by the patch for KVM_SET_SREGS2, posted in 2021
 def __set_sregs_common(vcpu: KvmVcpu, cr8: int) -> None:
     kvm_set_cr8(vcpu, cr8)
     kvm_lapic_update_cr8_intercept(vcpu)

@@ -71,7 +71,7 @@ def test_a_trace_that_ends_early_differs_where_it_ends(copy):
 
 
 def test_another_release_differs():
-    """The fast path of WRMSR tells other events in 6.12 than in 7.3, and Intel's names have nothing to do with it."""
+    """A recording of 7.3 is not what 5.15 does: names, and the order of an ICR write's events, are others."""
     folder = next(f for f in RECORDINGS if read(f).kernel.startswith("7."))
     assert any(p.differences for p in compare(read(folder), "5.15"))
 

@@ -6,31 +6,14 @@ from kvmlive import sinks
 from kvmlive.shell import show_error
 
 
-class WidgetSink(sinks.Sink):
-    def __init__(self, widget: Any) -> None:
-        super().__init__()
-        self.widget = widget
-
-    def emit(self, output: dict) -> None:
-        self._pull()
-        super().emit(output)
-
-    def clear(self, wait: bool = False) -> None:
-        self._pull()
-        super().clear(wait)
-
-    def _pull(self) -> None:
-        """Honour ``append_stdout()`` and ``out.outputs = ()``, which go past the sink."""
-        if not self.changed:
-            self.outputs = list(self.widget.outputs)
-
-    def publish(self) -> None:
-        self.widget.outputs = tuple(self.outputs)
+def of_widget(widget: Any) -> sinks.Sink:
+    """Honours ``append_stdout()`` and ``out.outputs = ()``, which go past the sink."""
+    return sinks.Sink(lambda outputs: setattr(widget, "outputs", tuple(outputs)), lambda: list(widget.outputs))
 
 
 def _enter(self: Any) -> Any:
     if not hasattr(self, "_kvmlive_sink"):
-        self._kvmlive_sink = WidgetSink(self)
+        self._kvmlive_sink = of_widget(self)
     sinks.push(self._kvmlive_sink)
     return self
 

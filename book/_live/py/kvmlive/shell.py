@@ -66,7 +66,7 @@ def show_error(error: BaseException) -> None:
 
 
 async def run_cell(msg_id: str, cell: int, source: str) -> bool:
-    sink = sinks.CellSink(cell)
+    sink = sinks.of_cell(cell)
     sinks.push(sink)
     ok = True
     try:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from kvmlive import channel
@@ -11,14 +12,17 @@ PUBLISH_EVERY = 0.25  # seconds between two looks at a cell that prints while it
 
 
 class Sink:
-    """A list of outputs in nbformat's form; a subclass says where it is shown."""
+    """A list of outputs in nbformat's form. ``show`` puts it where it is seen; ``shown`` reads back what is there, if
+    others may have changed it."""
 
-    def __init__(self) -> None:
+    def __init__(self, show: Callable[[list[dict]], None], shown: Callable[[], list[dict]] | None = None) -> None:
+        self.show, self.shown = show, shown
         self.outputs: list[dict] = []
         self.clear_on_next = False
         self.changed = False
 
     def emit(self, output: dict) -> None:
+        self._read_back()
         if self.clear_on_next:
             self.outputs, self.clear_on_next = [], False
         last = self.outputs[-1] if self.outputs else {}
@@ -29,6 +33,7 @@ class Sink:
         self.touch()
 
     def clear(self, wait: bool = False) -> None:
+        self._read_back()
         self.clear_on_next = wait
         if not wait:
             self.outputs = []
@@ -38,22 +43,18 @@ class Sink:
         self.changed = True
         _changed[id(self)] = self
 
-    def publish(self) -> None:
-        raise NotImplementedError
+    def _read_back(self) -> None:
+        if self.shown is not None and not self.changed:
+            self.outputs = self.shown()
 
 
-class CellSink(Sink):
-    def __init__(self, cell: int) -> None:
-        super().__init__()
-        self.cell = cell
-
-    def publish(self) -> None:
-        channel.post({"type": "outputs", "cell": self.cell, "outputs": self.outputs})
+def of_cell(cell: int) -> Sink:
+    return Sink(lambda outputs: channel.post({"type": "outputs", "cell": cell, "outputs": outputs}))
 
 
 _changed: dict[int, Sink] = {}
 _stack: list[Sink] = []
-_nowhere = CellSink(-1)  # what a widget's callback prints belongs to no cell; the page logs its errors
+_nowhere = of_cell(-1)  # what a widget's callback prints belongs to no cell; the page logs its errors
 
 
 def push(sink: Sink) -> None:
@@ -77,7 +78,7 @@ def flush() -> None:
     while _changed:
         _, sink = _changed.popitem()
         sink.changed = False
-        sink.publish()
+        sink.show(sink.outputs)
     _nowhere.outputs = []
     _published = time.monotonic()
 
