@@ -140,7 +140,7 @@ def _switch_out(machine: Machine, cpu: Cpu) -> None:
 
 
 def _run_other(machine: Machine, cpu: Cpu, thread: Thread) -> None:
-    """A userspace thread makes its next call, a burning one burns; both take interrupts."""
+    """A userspace thread makes its next call, a burning one burns until the next interrupt; both take interrupts."""
     host = machine.host
     sched.take_irqs(host)
     if thread.calls:
@@ -148,8 +148,9 @@ def _run_other(machine: Machine, cpu: Cpu, thread: Thread) -> None:
         thread.calls.pop(0)()
         return
     if thread.burn:
-        cpu.now += thread.burn
-        thread.burn = 0
+        spent = min(thread.burn, max(_next_irq(host, cpu) - cpu.now, 1))
+        cpu.now += spent
+        thread.burn -= spent
         return
     thread.task.state = "blocked"
     thread.task.interruptible = True
