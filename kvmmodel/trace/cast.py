@@ -8,6 +8,7 @@ from kvmmodel import events as ev
 from kvmmodel.machine.record import Record, VcpuState
 from kvmmodel.trace.story import ApicState, Column, Group
 
+HOST_TIMER = "asm_sysvec_apic_timer_interrupt"
 TARGET_COLUMNS = (("t.kvm", "kvm", "KVM"), ("t.hw", "hw", "hardware"), ("t.guest", "guest", "guest"))
 
 
@@ -29,6 +30,9 @@ class Cast:
     caller: bool = False  # userspace's thread is in the kernel
     window: bool = False  # KVM has asked for an IRQ window
     asked: bool = False  # an event pass is requested
+    timer_irq: bool = False  # the target's CPU is in the host timer's interrupt, on top of whatever it ran
+    entering: bool = False  # the target has said that it is in the guest, VMRUN is still to come
+    pending: bool = False  # the APIC timer has expired, and nobody has delivered it yet
 
     def prefix(self, vcpu: int) -> str:
         return "s" if vcpu == self.sender else "t"
@@ -51,12 +55,15 @@ def groups(cast: Cast) -> tuple[Group, ...]:
         columns = (Column("dev", "dev", "device"), Column("u.kvm", "kvm", "KVM"))
         return Group(f"VMM thread · CPU {cast.sender_cpu}", columns), host, target
     if cast.source == "timer":
-        return Group(f"CPU {cast.target_cpu}", (Column("dev", "dev", "host timer"),)), host, target
+        columns = (Column("dev", "dev", "host timer"), *host.columns)
+        return Group(f"host · CPU {cast.target_cpu}", columns), target
     return (target,) if cast.source == "program" else (host, target)
 
 
 def lane(cast: Cast, record: Record) -> str | None:
     """The column in which kernel code of a record runs, None for somebody who is not shown."""
+    if cast.source == "timer" and cast.timer_irq and record.cpu == cast.target_cpu:
+        return "dev"  # the hrtimer's callback is nobody's thread
     if cast.shown(record.vcpu):
         assert record.vcpu is not None
         return cast.prefix(record.vcpu) + ".kvm"
@@ -81,6 +88,7 @@ def follow(cast: Cast, record: Record) -> None:
             cast.place[event.vcpu_id] = "kvm"
         case ev.VmRun():
             cast.place[event.vcpu_id] = "guest"
+            cast.entering = False
         case ev.Block():
             cast.place[event.vcpu_id] = "blocked"
         case ev.SchedOut(preempted=True) if record.vcpu is not None:
@@ -92,20 +100,29 @@ def follow(cast: Cast, record: Record) -> None:
                 cast.waker = cast.other = False
         case ev.WakeUp() if event.vcpu_id == cast.target:
             cast.waker = True
+        case ev.TimerPending() if event.vcpu_id == cast.target:
+            cast.pending = True
+        case ev.SetIrr() if event.vector == cast.vector:
+            cast.pending = False
     cast.caller = record.task == "vmm"
+    if record.cpu == cast.target_cpu:
+        cast.timer_irq = any(f.name == HOST_TIMER for f in record.stack)
 
 
 def bars(cast: Cast) -> tuple[tuple[str, str], ...]:
     """The column that each CPU runs in. A thread that sleeps, or waits for its CPU, is "blocked" in KVM."""
     found = []
+    interrupted = cast.timer_irq and cast.source == "timer"
     for vcpu in dict.fromkeys((cast.sender, cast.target)):
         place = cast.place.get(vcpu) if vcpu is not None else None
         if vcpu is None or place is None:
             continue
         prefix = cast.prefix(vcpu) if cast.sender != cast.target else "t"
-        running = place in ("guest", "kvm")
+        running = place in ("guest", "kvm") and not interrupted
         found.append((f"{prefix}.{place if running else 'kvm'}", "runs" if running else "blocked"))
-    if cast.waker or cast.other:
+    if interrupted:
+        found.append(("dev", "runs"))
+    elif cast.waker or cast.other:
         found.append(("sched", "runs"))
     if cast.caller and cast.source == "msi":
         found.append(("u.kvm", "runs"))

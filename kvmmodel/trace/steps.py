@@ -164,10 +164,12 @@ def _waits(cast: Cast, step: Step) -> bool:
 
 def _verdict(cast: Cast, steps: tuple[Step, ...], spins: bool) -> str | None:
     """What became of an interrupt that never got its EOI, in words."""
-    if not _waits(cast, steps[-1]):
-        return None
     state = next(s for s in steps[-1].states if s.vcpu == cast.target)
     where = {"blocked": "sleeps", "runnable": "waits for its CPU"}.get(state.thread, "runs on")
+    if cast.pending:
+        return f"Stuck: the timer is pending, the IRR is empty, and vCPU {cast.target} {where}."
+    if not _waits(cast, steps[-1]):
+        return None
     if spins:
         where = "spins: each `HLT` exits and enters again, as KVM sees an event but injects none"
     stuck = f"Stuck: IRR `{cast.vector:#x}` is set, and vCPU {cast.target} {where}."

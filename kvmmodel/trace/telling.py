@@ -49,9 +49,14 @@ def _kvm(cast: Cast, record: Record) -> str | None:
     return "t.kvm" if place == "s.kvm" and cast.sender == cast.target else place
 
 
+def _who(at: str, record: Record) -> str:
+    """KVM's code runs in somebody's thread, or in the host timer's interrupt."""
+    return who_on("Timer callback" if at == "dev" else "KVM", record)
+
+
 def in_kvm(cast: Cast, record: Record, kind: str, label: str, detail: str, sentence: str) -> Told | None:
     at = _kvm(cast, record)
-    return None if at is None else Told(kind, at, None, label, detail, who_on("KVM", record), sentence)
+    return None if at is None else Told(kind, at, None, label, detail, _who(at, record), sentence)
 
 
 WRITES = {
@@ -172,7 +177,7 @@ def _wake(cast: Cast, record: Record, e: Any) -> Told | None:
         return None
     why = f"vCPU {e.vcpu_id}'s thread is asleep, so `kvm_vcpu_kick` wakes it, and KVM sends no IPI of its own."
     label = "kick wakes the thread"
-    return Told("wake", at, "sched", label, "by `try_to_wake_up`", who_on("KVM", record), why)
+    return Told("wake", at, "sched", label, "by `try_to_wake_up`", _who(at, record), why)
 
 
 def _host_ipi(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -193,7 +198,8 @@ def _host_irq(cast: Cast, record: Record, e: Any) -> Told | None:
     if e.name != "timer" or cast.source != "timer" or record.cpu != cast.target_cpu:
         return None
     why = f"The host timer that stands for the guest's fires on CPU {record.cpu}: KVM's callback runs."
-    return Told("timer", "dev", "t.kvm", "hrtimer fires", "`apic_timer_fn`", f"Host timer, CPU {record.cpu}", why)
+    at, to = ("t.kvm", "dev") if record.vcpu == cast.target else ("dev", None)
+    return Told("timer", at, to, "hrtimer fires", "`apic_timer_fn`", f"Host timer, CPU {record.cpu}", why)
 
 
 def _sched_in(cast: Cast, record: Record, e: Any) -> Told | None:
@@ -216,6 +222,9 @@ def _block(cast: Cast, record: Record, e: Any) -> Told | None:
 
 
 def _check_request(cast: Cast, record: Record, e: Any) -> Told | None:
+    if e.request == "UNBLOCK":
+        why = f"vCPU {e.vcpu_id}'s loop clears the request, then looks whether its timer is pending: it is."
+        return in_kvm(cast, record, "read", "clears `KVM_REQ_UNBLOCK`", "then looks at its timer", why)
     if e.request != "EVENT":
         return None
     why = f"vCPU {e.vcpu_id} finds `KVM_REQ_EVENT` on its way into the guest, and looks at its APIC."
@@ -228,9 +237,14 @@ def inject(cast: Cast, record: Record, e: Any) -> Told | None:
 
 
 def _set_mode(cast: Cast, record: Record, e: Any) -> Told | None:
-    waits = any(s.vcpu == cast.target and (s.irr | s.isr) >> cast.vector & 1 for s in record.states)
+    if e.vcpu_id == cast.target and e.mode == "OUTSIDE_GUEST_MODE" and cast.entering and cast.pending:
+        cast.entering = False
+        why = "A request came in after the loop had looked for a pending timer, so this entry is given up."
+        return in_kvm(cast, record, "no", "a request waits: no `VMRUN`", "once more round the loop", why)
+    waits = cast.pending or any(s.vcpu == cast.target and (s.irr | s.isr) >> cast.vector & 1 for s in record.states)
     if e.mode != "IN_GUEST_MODE" or e.vcpu_id != cast.target or not waits:
         return None  # only the entry that brings the interrupt in
+    cast.entering = True
     why = "`vcpu->mode` says in guest, then a barrier, then a last look at requests: who sends now, sends an IPI."
     return in_kvm(cast, record, "barrier", "mode := in guest", "then check requests", why)
 
@@ -258,13 +272,25 @@ def _pv_eoi_arm(cast: Cast, record: Record, e: Any) -> Told | None:
     return in_kvm(cast, record, "table", "arm PV EOI", "a bit in guest memory", why)
 
 
+def _check_block(cast: Cast, record: Record, e: Any) -> Told | None:
+    if not (e.wakes and cast.pending):
+        return None
+    why = f"A pending timer is a reason not to sleep, though vCPU {e.vcpu_id} has no interrupt in its IRR yet."
+    return in_kvm(cast, record, "read", "`check_block`: timer pending", "IRR is still empty", why)
+
+
 def _timer_armed(cast: Cast, record: Record, e: Any) -> Told | None:
-    why = "KVM arms an hrtimer of the host for the guest's deadline."
-    return in_kvm(cast, record, "timer", "hrtimer armed", "for the guest's deadline", why)
+    names = {f.name for f in record.stack}
+    if "apic_timer_fn" in names:
+        why = "The timer is periodic, so its callback arms it again before it returns."
+        return in_kvm(cast, record, "timer", "hrtimer armed again", "for the next period", why)
+    what = "deadline" if "start_sw_tscdeadline" in names else "count"
+    why = f"KVM arms an hrtimer of the host, on this CPU, for the guest's {what}."
+    return in_kvm(cast, record, "timer", "hrtimer armed", f"for the guest's {what}", why)
 
 
 def _timer_pending(cast: Cast, record: Record, e: Any) -> Told | None:
-    why = f"The expired timer is only noted as pending: vCPU {e.vcpu_id}'s own thread will deliver it."
+    why = f"The expired timer is only noted as pending: vCPU {e.vcpu_id}'s own thread has to deliver it."
     return in_kvm(cast, record, "timer", "timer pending", "not delivered yet", why)
 
 
@@ -286,6 +312,7 @@ TELLERS: dict[type[ev.Event], Teller] = {
     ev.SchedOut: _sched_out,
     ev.Block: _block,
     ev.CheckRequest: _check_request,
+    ev.CheckBlock: _check_block,
     ev.KvmInjVirq: inject,
     ev.SetMode: _set_mode,
     ev.HandlerEnter: handler,

@@ -12,11 +12,12 @@ from kvmmodel.widgets.glyphs import glyph, icon
 from kvmmodel.widgets.svg import el, num, per_story, rich, tspans, width
 
 PITCH, ROW, HEAD, X0 = 17.0, 46.0, 46.0, 36.5
+GAP, OUT, OVER = 3.0, 4.0, 6.0  # between headings; how far the outer ones stand outside; how much wider than its lanes
 
 
 def rail_width(story: Story) -> float:
     """Width in px that the numbers and the lanes take; the text starts to the right of it."""
-    return X0 + PITCH * max(len(lanes.plan(story).columns) - 1, 0) + 10
+    return X0 + PITCH * max(len(lanes.plan(story).columns) - 1, 0) + 12
 
 
 def row_y(row: int) -> float:
@@ -24,17 +25,44 @@ def row_y(row: int) -> float:
 
 
 @per_story
-def _head(story: Story) -> str:
-    out, done = [], 0
-    bottom = HEAD + ROW * len(story.steps)
-    for group in story.groups:
-        left = X0 + PITCH * done - 7.5
-        right = left + PITCH * len(group.columns) - 2
+def captions(story: Story) -> tuple[tuple[str, float, str], ...]:
+    """Each group's heading, where it stands and its anchor: the label up to the dot, or its first word, or nothing.
+
+    The first one and the last one stand a little outside, so that "host" has room over its one lane.
+    """
+    out: list[tuple[str, float, str]] = []
+    end, last = 0.0, len(story.groups) - 1
+    for i, (group, (left, right)) in enumerate(zip(story.groups, _edges(story), strict=True)):
         label = group.label.split(" · ")[0]
-        if width(label, size=11.5) <= right - left + 8:
-            out.append(el("text", tspans(label), x=(left + right) / 2, y=13, class_="s", text_anchor="middle"))
+        anchor = "start" if i == 0 < last else "end" if i == last > 0 else "middle"
+        for text in (label, label.split(" ")[0], ""):
+            long = width(text, size=11.5)
+            x = {"start": left - OUT, "end": right + OUT, "middle": (left + right) / 2}[anchor]
+            start = x - {"start": 0, "end": long, "middle": long / 2}[anchor]
+            if not text or (start >= end + GAP and long <= right - left + 2 * OVER):
+                out.append((text, x, anchor))
+                end = start + long if text else end
+                break
+    return tuple(out)
+
+
+def _edges(story: Story) -> list[tuple[float, float]]:
+    """From where to where each group's lanes reach."""
+    found, left = [], X0 - 7.5
+    for group in story.groups:
+        found.append((left, left + PITCH * len(group.columns) - 2))
+        left += PITCH * len(group.columns)
+    return found
+
+
+@per_story
+def _head(story: Story) -> str:
+    out = []
+    bottom = HEAD + ROW * len(story.steps)
+    for (left, right), (caption, x, anchor) in zip(_edges(story), captions(story), strict=True):
+        if caption:
+            out.append(el("text", tspans(caption), x=x, y=13, class_="s", text_anchor=anchor))
         out.append(f'<path class="km-axis" d="M{num(left)} 19H{num(right)}"/>')
-        done += len(group.columns)
     for i, column in enumerate(lanes.plan(story).columns):
         x = X0 + PITCH * i
         out.append(glyph(f"lane-{column.lane}", x, 31, size=13, css=lanes.lane_class(column.lane)))

@@ -79,6 +79,26 @@ def test_when_nobody_is_told_there_is_a_verdict_and_no_handler(source, target):
     assert "handler" not in [step.kind for step in told.steps]
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_timer_s_callback_runs_in_the_host_timer_s_lane(target):
+    """It had no bar, and its steps stood in the lane of a thread that slept."""
+    told, _ = tell("timer", target)
+    inside = [step for step in told.steps if any(f.name == "apic_timer_fn" for f in step.stack)]
+    assert (len(inside) >= 3) is (target != "in-host")  # that one is due when it is set: no hrtimer
+    for step in told.steps:
+        assert (("dev", "runs") in step.bars) is (step in inside or step.label == "hrtimer fires")
+        assert (step.at == "dev") is (step in inside) or step.label == "hrtimer fires"
+    assert all(step.at == "t.kvm" for step in told.steps if step.kind in ("set_irr", "inject"))
+
+
+@pytest.mark.parametrize(("target", "rule"), [("halted", "no-timer-kick"), ("preempted", "no-timer-request")])
+def test_a_timer_that_nobody_delivers_has_a_verdict(target, rule):
+    told, _ = tell("timer", target, broken=(rule,))
+    where = {"halted": "sleeps", "preempted": "runs on"}[target]
+    assert told.verdict == f"Stuck: the timer is pending, the IRR is empty, and vCPU 0 {where}."
+    assert "set_irr" not in [step.kind for step in told.steps]
+
+
 def test_a_run_without_the_cause_has_no_story():
     host = Host(kernel="6.12", avic=False)
     made = run(built_in("self-ipi"), host)

@@ -174,8 +174,9 @@ def apic_timer_expired(apic: KvmLapic, from_timer_fn: bool) -> None:
         timer.expired_tscdeadline = timer.tscdeadline
     timer.pending += 1
     trace(vcpu.kvm.host, TimerPending, vcpu.vcpu_id)
-    kvm_make_request(KVM_REQ_UNBLOCK, vcpu)
-    if from_timer_fn:
+    if "no-timer-request" not in vcpu.kvm.broken:
+        kvm_make_request(KVM_REQ_UNBLOCK, vcpu)
+    if from_timer_fn and "no-timer-kick" not in vcpu.kvm.broken:
         kvm_vcpu_kick(vcpu)
 
 

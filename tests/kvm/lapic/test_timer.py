@@ -2,7 +2,9 @@
 
 import pytest
 
+from kvmmodel import Host
 from kvmmodel.events import HandlerEnter, TimerArmed, TimerPending
+from kvmmodel.scenarios.run import built_in, run
 from tests.machines import LVTT, SERIES, TDCR, TMCCT, TMICT, TSC_DEADLINE, booted, events, load, msr, word, x2apic
 
 ONESHOT, PERIODIC, DEADLINE = 0xE2, 0x200E2, 0x400E2
@@ -158,3 +160,22 @@ def test_a_deadline_in_the_past_fires_at_once(kernel):
     guest.wrmsr(TSC_DEADLINE, 1)
     made.run()
     assert ([e.vector for e in events(made, HandlerEnter)], events(made, TimerArmed)) == ([0xE2], [])
+
+
+RULES = {
+    # scenario: what arrives without the kick, and without the request, on 6.12 and on 7.3
+    "timer-in-guest": (True, (True, True)),
+    "timer-halted": (False, (True, True)),
+    "timer-deadline-in-host": (True, (True, True)),
+    "timer-preempted": (True, (False, False)),
+    "timer-in-host": (True, (True, False)),
+}
+
+
+@pytest.mark.parametrize(("name", "kick", "request_"), [(n, k, r) for n, (k, r) in RULES.items()])
+def test_what_an_expired_timer_s_kick_and_request_are_for(name, kick, request_):
+    """The kick is for a thread that sleeps; the request for one that is past its look at the timer, and enters."""
+    for kernel, request in zip(("6.12", "7.3"), request_, strict=True):
+        for rule, arrives in (("no-timer-kick", kick), ("no-timer-request", request)):
+            made = run(built_in(name), Host(kernel=kernel, avic=False), broken=(rule,))
+            assert len(events(made, HandlerEnter)) == arrives, (kernel, rule)
