@@ -18,7 +18,7 @@ CAUSES: dict[str, tuple[type[ev.Event], ...]] = {
     "timer": (ev.Instruction,),
     "msi": (ev.KvmMsiSetIrq,),
 }
-MOST_STEPS = 30  # a run that was broken on purpose may go round and round
+MOST_STEPS = 40  # a run that was broken on purpose may go round and round
 MOST_PROGRAM_STEPS = 50
 
 
