@@ -294,6 +294,14 @@ def _timer_pending(cast: Cast, record: Record, e: Any) -> Told | None:
     return in_kvm(cast, record, "timer", "timer pending", "not delivered yet", why)
 
 
+def _wait_lapic_expire(cast: Cast, record: Record, e: Any) -> Told | None:
+    if e.delta < 0:
+        why = "The hrtimer was armed a little early on purpose: KVM spins here until the deadline, then enters."
+        return in_kvm(cast, record, "timer", "spin until the deadline", "`kvm_wait_lapic_expire`", why)
+    why = "The deadline has passed by now, so there is nothing to wait for: KVM only notes how late it was."
+    return in_kvm(cast, record, "no", "deadline has passed: no wait", "`kvm_wait_lapic_expire`", why)
+
+
 TELLERS: dict[type[ev.Event], Teller] = {
     ev.Instruction: _instruction,
     ev.VmExit: vmexit,
@@ -321,4 +329,5 @@ TELLERS: dict[type[ev.Event], Teller] = {
     ev.PvEoiArm: _pv_eoi_arm,
     ev.TimerArmed: _timer_armed,
     ev.TimerPending: _timer_pending,
+    ev.KvmWaitLapicExpire: _wait_lapic_expire,
 }

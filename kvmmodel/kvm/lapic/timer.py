@@ -157,14 +157,23 @@ def kvm_set_lapic_tscdeadline_msr(vcpu: KvmVcpu, data: int) -> None:
 
 
 @kernel(FILE)
+def advance_periodic_target_expiration(apic: KvmLapic) -> None:
+    """One period on. Where that is past as well, the callback runs again at once, or the period starts anew."""
+    timer, host = apic.timer, apic.vcpu.kvm.host
+    timer.target_expiration += timer.period
+    if host.has("late_period_starts_anew"):
+        timer.target_expiration = max(timer.target_expiration, host.current.now)
+
+
+@kernel(FILE)
 def apic_timer_fn(apic: KvmLapic) -> None:
     """The hrtimer callback, in the host's timer interrupt."""
     timer = apic.timer
     timer.hrtimer.expires = None
     apic_timer_expired(apic, True)
     if apic_lvtt_period(apic):
-        timer.target_expiration += timer.period
-        _arm(apic, max(timer.target_expiration, apic.vcpu.kvm.host.current.now))
+        advance_periodic_target_expiration(apic)
+        _arm(apic, timer.target_expiration)
 
 
 @kernel(FILE)

@@ -3,7 +3,7 @@
 import pytest
 
 from kvmmodel import Host
-from kvmmodel.events import HandlerEnter, TimerArmed, TimerPending
+from kvmmodel.events import HandlerEnter, HostIrq, TimerArmed, TimerPending
 from kvmmodel.scenarios.run import built_in, run
 from tests.machines import LVTT, SERIES, TDCR, TMCCT, TMICT, TSC_DEADLINE, booted, events, load, msr, word, x2apic
 
@@ -115,6 +115,32 @@ def test_a_masked_timer_is_not_delivered():
     guest.wrmsr(msr(TMICT), 1_000)
     made.run()
     assert (events(made, HandlerEnter), made.vcpus[0].lapic.irr) == ([], 0)
+
+
+def test_what_expired_while_masked_comes_when_the_mask_goes():
+    """Inferred from the source: only the look at the timer asks for the mask, and pending stays."""
+    made = booted()
+    guest = made.vcpus[0].guest
+    guest.wrmsr(msr(LVTT), ONESHOT | 1 << 16)
+    guest.wrmsr(msr(TMICT), 1_000)
+    made.run()
+    guest.wrmsr(msr(LVTT), ONESHOT)
+    made.run()
+    assert len(events(made, HandlerEnter)) == 1
+
+
+@pytest.mark.parametrize(("kernel", "callbacks"), [("6.12.63", 4), ("6.12.64", 2), ("6.18", 2), ("7.3", 2)])
+def test_a_late_periodic_timer_makes_up_for_missed_periods_or_starts_anew(kernel, callbacks):
+    """source 6.18.35: the target is never left in the past, and from there on it is one period at a time."""
+    made = booted(kernel=kernel)
+    guest = made.vcpus[0].guest
+    guest.wrmsr(msr(TDCR), 0xB)
+    guest.wrmsr(msr(LVTT), PERIODIC)
+    guest.wrmsr(msr(TMICT), 300_000)
+    made.machine.host.cpus[0].now += 1_300_000  # the host had its interrupts off for so long
+    made.run(limit_ns=1_400_000)
+    taken = [r.t for r in made.trace.records if isinstance(r.event, HostIrq) and r.event.name == "timer"]
+    assert len([t for t in taken if t < taken[0] + 100_000]) == callbacks
 
 
 def test_a_new_divisor_rescales_what_is_left():
