@@ -12,6 +12,7 @@ from kvmmodel.trace.stacks import frames
 from kvmmodel.trace.story import Badge, Step, Story
 from kvmmodel.trace.telling import TELLERS, Teller
 from kvmmodel.trace.telling_program import PROGRAM_TELLERS
+from kvmmodel.trace.telling_timer import TIMER_TELLERS
 
 CAUSES: dict[str, tuple[type[ev.Event], ...]] = {
     "ipi": (ev.Instruction,),
@@ -44,7 +45,7 @@ def story(
     cast = _cast(ordered[first], source, vector, target, opening)
     begin(cast, opening.states)
     before, start = bars(cast), states(cast, opening)
-    steps = _steps(ordered[first:], kernel, cast, TELLERS, MOST_STEPS)
+    steps = _steps(ordered[first:], kernel, cast, TELLERS | TIMER_TELLERS, MOST_STEPS)
     spins = _spins(cast, steps)
     steps = steps[: spins + 1] if spins else steps
     return Story(title, setup, groups(cast), before, start, steps, badges, broken, _verdict(cast, steps, bool(spins)))

@@ -194,14 +194,6 @@ def _host_ipi(cast: Cast, record: Record, e: Any) -> Told | None:
     return Told("kick", at, "t.guest", f"host IPI to CPU {e.target_cpu}", "reschedule", who_on("KVM", record), why)
 
 
-def _host_irq(cast: Cast, record: Record, e: Any) -> Told | None:
-    if e.name != "timer" or cast.source != "timer" or record.cpu != cast.target_cpu:
-        return None
-    why = f"The host timer that stands for the guest's fires on CPU {record.cpu}: KVM's callback runs."
-    at, to = ("t.kvm", "dev") if record.vcpu == cast.target else ("dev", None)
-    return Told("timer", at, to, "hrtimer fires", "`apic_timer_fn`", f"Host timer, CPU {record.cpu}", why)
-
-
 def _sched_in(cast: Cast, record: Record, e: Any) -> Told | None:
     if record.vcpu != cast.target:
         return None
@@ -272,36 +264,6 @@ def _pv_eoi_arm(cast: Cast, record: Record, e: Any) -> Told | None:
     return in_kvm(cast, record, "table", "arm PV EOI", "a bit in guest memory", why)
 
 
-def _check_block(cast: Cast, record: Record, e: Any) -> Told | None:
-    if not (e.wakes and cast.pending):
-        return None
-    why = f"A pending timer is a reason not to sleep, though vCPU {e.vcpu_id} has no interrupt in its IRR yet."
-    return in_kvm(cast, record, "read", "`check_block`: timer pending", "IRR is still empty", why)
-
-
-def _timer_armed(cast: Cast, record: Record, e: Any) -> Told | None:
-    names = {f.name for f in record.stack}
-    if "apic_timer_fn" in names:
-        why = "The timer is periodic, so its callback arms it again before it returns."
-        return in_kvm(cast, record, "timer", "hrtimer armed again", "for the next period", why)
-    what = "deadline" if "start_sw_tscdeadline" in names else "count"
-    why = f"KVM arms an hrtimer of the host, on this CPU, for the guest's {what}."
-    return in_kvm(cast, record, "timer", "hrtimer armed", f"for the guest's {what}", why)
-
-
-def _timer_pending(cast: Cast, record: Record, e: Any) -> Told | None:
-    why = f"The expired timer is only noted as pending: vCPU {e.vcpu_id}'s own thread has to deliver it."
-    return in_kvm(cast, record, "timer", "timer pending", "not delivered yet", why)
-
-
-def _wait_lapic_expire(cast: Cast, record: Record, e: Any) -> Told | None:
-    if e.delta < 0:
-        why = "The hrtimer was armed a little early on purpose: KVM spins here until the deadline, then enters."
-        return in_kvm(cast, record, "timer", "spin until the deadline", "`kvm_wait_lapic_expire`", why)
-    why = "The deadline has passed by now, so there is nothing to wait for: KVM only notes how late it was."
-    return in_kvm(cast, record, "no", "deadline has passed: no wait", "`kvm_wait_lapic_expire`", why)
-
-
 TELLERS: dict[type[ev.Event], Teller] = {
     ev.Instruction: _instruction,
     ev.VmExit: vmexit,
@@ -315,19 +277,14 @@ TELLERS: dict[type[ev.Event], Teller] = {
     ev.Kick: _kick,
     ev.WakeUp: _wake,
     ev.HostIpi: _host_ipi,
-    ev.HostIrq: _host_irq,
     ev.SchedIn: _sched_in,
     ev.SchedOut: _sched_out,
     ev.Block: _block,
     ev.CheckRequest: _check_request,
-    ev.CheckBlock: _check_block,
     ev.KvmInjVirq: inject,
     ev.SetMode: _set_mode,
     ev.HandlerEnter: handler,
     ev.ClearIsr: clear_isr,
     ev.PvEoiByGuest: _pv_eoi,
     ev.PvEoiArm: _pv_eoi_arm,
-    ev.TimerArmed: _timer_armed,
-    ev.TimerPending: _timer_pending,
-    ev.KvmWaitLapicExpire: _wait_lapic_expire,
 }
