@@ -137,29 +137,24 @@ def _arrives(name: str, kernel: str, rule: str) -> bool:
 
 
 def timer_costs() -> Html:
-    """Per mode and place: exits by reason, host interrupts, and the passes on each kernel. Zero is printed as 0."""
-    names = ("timer", "the vCPU", "exits", "host interrupts", *(f"passes, {label}" for label, _ in KERNELS))
+    """Per mode and place: exits, host interrupts, passes; by kernel where that differs. Zero is printed as 0."""
     rows = []
     for label, mode in MODES:
         for where, place in PLACES:
             ticks = [tick(mode, place, kernel) for _, kernel in KERNELS]
-            exits, host = (_once([_counts(c) for c in found]) for found in _columns(ticks))
-            cells = [el("td", text) for text in (where, exits, host, *(str(t.passes) for t in ticks))]
+            exits, host = _once([_counts(t.exits) for t in ticks]), _once([_counts(t.host) for t in ticks])
+            cells = [el("td", text) for text in (where, exits, host, _once([str(t.passes) for t in ticks]))]
             rows.append(el("tr", el("th", label, scope="row"), *cells))
-    head = el("tr", *(el("th", name, scope="col") for name in names))
+    head = el("tr", *(el("th", n, scope="col") for n in ("timer", "the vCPU", "exits", "host interrupts", "passes")))
     return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table"))
 
 
-def _columns(ticks: Sequence[Tick]) -> tuple[list[Counter[str]], list[Counter[str]]]:
-    return [t.exits for t in ticks], [t.host for t in ticks]
-
-
 def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{n} {name}" for name, n in counter.items()) or "0"
+    return ", ".join(f"{n}\N{NO-BREAK SPACE}{name}" for name, n in counter.items()) or "0"
 
 
 def _once(texts: Sequence[str]) -> str:
-    """One text if the kernels agree, else each with its kernel."""
+    """One text if the kernels agree, else each of them with its kernel."""
     if len(set(texts)) == 1:
         return texts[0]
-    return "; ".join(f"{label}: {text}" for (label, _), text in zip(KERNELS, texts, strict=True))
+    return ", ".join(f"{text} on\N{NO-BREAK SPACE}{label}" for (label, _), text in zip(KERNELS, texts, strict=True))
