@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from kvmmodel import events as ev
 from kvmmodel.facts.releases import Kernel
@@ -121,6 +122,7 @@ def _steps(
 ) -> tuple[Step, ...]:
     """Everything up to the EOI that somebody shown does."""
     steps: list[Step] = []
+    back: tuple[tuple[str, str], ...] | None = None  # what runs once the host timer's interrupt, where we are, is over
     for record in records:
         follow(cast, record)
         event = record.event
@@ -131,12 +133,17 @@ def _steps(
         told = teller(cast, record, event)
         if told is None:
             continue
+        if back is not None and (not cast.timer_irq or isinstance(event, ev.HostIrq)):
+            steps[-1] = replace(steps[-1], bars=back)
+        back = bars(replace(cast, timer_irq=False)) if cast.timer_irq and record.cpu == cast.target_cpu else None
         stack = frames(record.stack, kernel)
         owner = f"CPU {record.cpu}"
         words = (told.kind, told.at, told.to, told.label, told.detail, told.who, told.sentence)
         steps.append(Step(*words, bars(cast), stack, owner, states(cast, record)))
         if len(steps) == most or (isinstance(event, ev.ClearIsr) and _is_last(cast, record)):
             break
+    if back is not None:
+        steps[-1] = replace(steps[-1], bars=back)
     return tuple(steps)
 
 
