@@ -44,9 +44,7 @@ def test_every_local_apic_and_svm_case_passes(one):
     assert cases.run(one) is None
 
 
-@pytest.mark.parametrize(
-    "one", [c for chip in ("routing", "ioapic") for c in runnable(chip)], ids=lambda c: c.id
-)
+@pytest.mark.parametrize("one", [c for chip in ("routing", "ioapic") for c in runnable(chip)], ids=lambda c: c.id)
 def test_other_chips_pass_as_far_as_they_are_modelled(one):
     found = cases.run(one)
     assert not isinstance(found, cases.Failure), found

@@ -3,6 +3,7 @@
 import pytest
 
 from kvmmodel.events import HandlerEnter, TimerArmed, TimerPending
+from kvmmodel.kvm.lapic.timer import advance_periodic_target_expiration
 from tests.machines import LVTT, SERIES, TDCR, TMCCT, TMICT, TSC_DEADLINE, booted, events, load, msr, word, x2apic
 
 ONESHOT, PERIODIC, DEADLINE = 0xE2, 0x200E2, 0x400E2
@@ -158,3 +159,18 @@ def test_a_deadline_in_the_past_fires_at_once(kernel):
     guest.wrmsr(TSC_DEADLINE, 1)
     made.run()
     assert ([e.vector for e in events(made, HandlerEnter)], events(made, TimerArmed)) == ([0xE2], [])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "catches_up"), [("6.6", True), ("6.12.63", True), ("6.12.64", False), ("6.18", False)]
+)
+def test_a_late_periodic_timer_catches_up_only_in_older_releases(kernel, catches_up):
+    """source 6.18.35, changelog 6.12.64: the target is put to now instead of staying in the past."""
+    made = booted(kernel=kernel)
+    guest, host = made.vcpus[0].guest, made.machine.host
+    for register, value in ((TDCR, 0xB), (LVTT, PERIODIC), (TMICT, 300_000)):
+        guest.wrmsr(msr(register), value)
+    timer = made.vcpus[0].lapic.timer
+    host.current.now += 10 * timer.period
+    advance_periodic_target_expiration(made.vcpus[0].lapic)
+    assert (timer.target_expiration < host.current.now) == catches_up
