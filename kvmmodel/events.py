@@ -310,6 +310,39 @@ class KvmWaitLapicExpire(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class KvmSmmTransition(Event):
+    kind: ClassVar[str] = "kvm_smm_transition"
+    tracepoint: ClassVar[str | None] = "kvm_smm_transition"
+    vcpu_id: int
+    smbase: int
+    entering: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetGif(Event):
+    """KVM changes the guest's GIF; what the processor does with vGIF on its own, it does not tell."""
+
+    kind: ClassVar[str] = "set_gif"
+    vcpu_id: int
+    value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NestedVmEnter(Event):
+    kind: ClassVar[str] = "nested_vmenter"
+    vcpu_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class NestedVmExit(Event):
+    """L2 ends, and L1 goes on behind its VMRUN."""
+
+    kind: ClassVar[str] = "nested_vmexit"
+    vcpu_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimerArmed(Event):
     kind: ClassVar[str] = "timer_armed"
     vcpu_id: int

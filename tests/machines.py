@@ -62,9 +62,9 @@ def load(vcpu: Vcpu, words: dict[int, int] | None = None, banks: dict[int, Itera
     vcpu.set_lapic(changed(vcpu.get_lapic(), words, banks))
 
 
-def xapic(*ldrs: int, dfr: int = 0xFFFFFFFF, kernel: str = "6.18") -> Vm:
+def xapic(*ldrs: int, dfr: int = 0xFFFFFFFF, kernel: str = "6.18", **options: Any) -> Vm:
     """Software-enabled xAPICs with these logical IDs."""
-    made = vm(len(ldrs), kernel)
+    made = vm(len(ldrs), kernel, **options)
     for vcpu, ldr in zip(made.vcpus, ldrs, strict=True):
         load(vcpu, {SVR: 0x1FF, LDR: ldr << 24, DFR: dfr})
     return made

@@ -27,6 +27,7 @@ from kvmmodel.machine.host import Host
 from kvmmodel.machine.vcpu import Vcpu
 from kvmmodel.machine.vm import Vm
 from kvmmodel.silicon import apic as hw
+from kvmmodel.silicon.vmcb import Vmcb
 
 CPU = "zen4"
 SPIV_ENABLED = 0x1FF
@@ -47,16 +48,18 @@ class Bench:
     gp: bool = False
     taken: int | None = None
     taken_nmis: int = 0
+    taken_at: str | None = None  # L1 or L2
     fired: Counter[int] = field(default_factory=Counter)  # IOAPIC pin -> messages
     handlers: dict[tuple[int, int], list[list[dict[str, Any]]]] = field(default_factory=dict)
     handled: list[list[int]] = field(default_factory=list)
     software: list[list[int]] = field(default_factory=list)  # INT n that wait for guest.run
     resampled: bool = False
+    vmcb12: dict[int, Vmcb] = field(default_factory=dict)  # the VMCB that L1 on a vCPU ran last
     to_pic: frozenset[int] = frozenset(range(16))  # GSIs that by default reach the 8259, too
 
     def new_step(self) -> None:
         self.events.clear()
-        self.result, self.gp, self.taken, self.taken_nmis = None, False, None, 0
+        self.result, self.gp, self.taken, self.taken_nmis, self.taken_at = None, False, None, 0, None
 
 
 @cache
@@ -134,11 +137,25 @@ def exit_half(bench: Bench, vcpu: Vcpu, code: int, info: int = 0) -> bool:
             vcpu_scan_ioapic(kvm_vcpu)
         leave(vcpu.inside, code, info)
         svm_handle_exit(kvm_vcpu, svm_exit_handlers_fastpath(kvm_vcpu))
+    switch(vcpu)
     vcpu.inside.regs.retired = False
     fault = kvm_vcpu.exception.pending
     kvm_vcpu.exception = QueuedException()
     bench.gp = bench.gp or fault
     return not fault
+
+
+def switch(vcpu: Vcpu) -> None:
+    """The processor goes on with the VMCB that KVM gives it: L1's, or L2's.
+
+    A case has one IF, and after an exit L1 goes on with it as the steps last set it: what L1 itself does to its IF
+    around VMRUN is not in the case.
+    """
+    before, vmcb = vcpu.inside.vmcb, vcpu.kvm_vcpu.vmcb
+    if before is not vmcb:
+        if not vcpu.kvm_vcpu.guest_mode:
+            vmcb.rflags_if = before.rflags_if
+        vcpu.inside.vmcb = vmcb
 
 
 def advance(bench: Bench, ns: int) -> None:

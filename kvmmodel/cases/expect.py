@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kvmmodel.cases import guest
+from kvmmodel.cases import guest, nested
 from kvmmodel.cases.bench import Bench
 from kvmmodel.events import (
     IoapicMessage,
@@ -105,13 +105,19 @@ def _state(bench: Bench, point: Checkpoint) -> str:
     return "halted" if asleep else "runnable"
 
 
+def _nmis(bench: Bench, point: Checkpoint) -> int:
+    """With vNMI, one of them may wait in the VMCB."""
+    vcpu = _vcpu(bench, point)
+    return vcpu.nmi_pending + vcpu.nmi_queued + vcpu.vmcb.v_nmi_pending
+
+
 def _sipi(bench: Bench, point: Checkpoint) -> int | None:
     apic = _apic(bench, point)
     return apic.sipi_vector if apic.pending_sipi else None
 
 
 def _handler_at(bench: Bench, point: Checkpoint) -> str | None:
-    return "L1" if bench.taken is not None or bench.taken_nmis else None
+    return bench.taken_at
 
 
 def _rte(bench: Bench, point: Checkpoint) -> int:
@@ -136,7 +142,7 @@ KEYS: dict[str, Callable[[Bench, Checkpoint], Any]] = {
     "taken": lambda bench, point: bench.taken,
     "taken_nmis": lambda bench, point: bench.taken_nmis,
     "window": lambda bench, point: exits.SVM_EXIT_VINTR in _vcpu(bench, point).vmcb.intercepts,
-    "nmis": lambda bench, point: _vcpu(bench, point).nmi_pending + _vcpu(bench, point).nmi_queued,
+    "nmis": _nmis,
     "init": lambda bench, point: _apic(bench, point).pending_init,
     "sipi": _sipi,
     "handled": lambda bench, point: list(bench.handled[point.get("cpu", 0)]),
@@ -147,6 +153,7 @@ KEYS: dict[str, Callable[[Bench, Checkpoint], Any]] = {
     "lines": lambda bench, point: hw.vectors(bench.vm.get_ioapic()[0]),
     "resampled": lambda bench, point: bench.resampled,
     "handler_at": _handler_at,
+    "exit": lambda bench, point: nested.last_exit(bench, point.get("cpu", 0)),
     "inhibits": lambda bench, point: sorted(bench.vm.inhibits - {"DISABLED"}),
 }
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kvmmodel.cases.bench import Bench, deliver_timer, exit_half, on_cpu
+from kvmmodel.cases.bench import Bench, deliver_timer, exit_half, on_cpu, switch
 from kvmmodel.events import VcpuReset
-from kvmmodel.guest.cpu import NMI_VECTOR, leave, window
+from kvmmodel.guest.cpu import NMI_VECTOR, leave, vnmi, window
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode
 from kvmmodel.kvm.requests import KVM_REQ_UNBLOCK, kvm_check_request
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable
 from kvmmodel.kvm.svm.inject import svm_complete_interrupts
-from kvmmodel.kvm.svm.run import svm_handle_exit, sync_cr8_to_lapic, sync_lapic_to_cr8
+from kvmmodel.kvm.svm.run import sync_cr8_to_lapic, sync_lapic_to_cr8
 from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE
 from kvmmodel.kvm.x86.run import vcpu_block, vcpu_enter_guest
 from kvmmodel.machine.vcpu import Vcpu
@@ -20,6 +20,7 @@ from kvmmodel.silicon import apic as hw
 from kvmmodel.silicon import vmcb as exits
 
 PASSES = 32  # of the loop before the guest is entered
+OPEN_WINDOW = -1  # no event: a virtual interrupt that is intercepted
 EVENTS = 1000  # that one guest.run takes: a line that nobody lowers interrupts for ever
 Step = dict[str, Any]
 
@@ -96,7 +97,7 @@ def iret(bench: Bench, vcpu: Vcpu) -> None:
     if exits.SVM_EXIT_IRET in vcpu.inside.vmcb.intercepts:
         exit_half(bench, vcpu, exits.SVM_EXIT_IRET)
     vcpu.inside.regs.rip += vcpu.inside.regs.length
-    vcpu.inside.vmcb.int_state = False
+    vcpu.inside.vmcb.int_state = vcpu.inside.vmcb.v_nmi_blocking = False
     with on_cpu(bench, vcpu):
         svm_complete_interrupts(vcpu.kvm_vcpu)
 
@@ -113,16 +114,16 @@ def take(bench: Bench, vcpu: Vcpu, ready: bool) -> int | None:
 
     Not ``ready``: as if IF were clear.
     """
-    vmcb = vcpu.inside.vmcb
-    before = vmcb.rflags_if
-    vmcb.rflags_if = before and ready
+    before = vcpu.inside.vmcb.rflags_if
+    vcpu.inside.vmcb.rflags_if = before and ready
     seen = len(bench.events)
     with on_cpu(bench, vcpu):
-        info = _entry_half(bench, vcpu)
+        info = enter(bench, vcpu)
     if not any(isinstance(event, VcpuReset) for event in bench.events[seen:]):
-        vmcb.rflags_if = before
+        vcpu.inside.vmcb.rflags_if = before
     if not info & exits.SVM_EVTINJ_VALID:
         return None
+    bench.taken_at = "L2" if vcpu.kvm_vcpu.guest_mode else "L1"
     vector = info & exits.SVM_EVTINJ_VEC_MASK
     if info & exits.SVM_EVTINJ_TYPE_MASK == exits.SVM_EVTINJ_TYPE_NMI:
         bench.taken_nmis += 1
@@ -131,13 +132,10 @@ def take(bench: Bench, vcpu: Vcpu, ready: bool) -> int | None:
     return vector
 
 
-def _entry_half(bench: Bench, vcpu: Vcpu) -> int:
-    """vcpu_run up to VMRUN, where the event in EVENTINJ is taken, and out again by a host interrupt. Returns it."""
-    kvm_vcpu, vmcb = vcpu.kvm_vcpu, vcpu.inside.vmcb
+def enter(bench: Bench, vcpu: Vcpu) -> int:
+    """vcpu_run up to VMRUN, where the processor takes an event, and out again by a host interrupt. The event, or 0."""
+    kvm_vcpu = vcpu.kvm_vcpu
     for _ in range(PASSES):
-        if window(vcpu.inside):
-            leave(vcpu.inside, exits.SVM_EXIT_VINTR)
-            svm_handle_exit(kvm_vcpu, 0)
         kvm_check_request(KVM_REQ_UNBLOCK, kvm_vcpu)
         deliver_timer(bench, vcpu)
         if kvm_vcpu.mp_state != KVM_MP_STATE_RUNNABLE:
@@ -146,13 +144,37 @@ def _entry_half(bench: Bench, vcpu: Vcpu) -> int:
             next(vcpu_block(kvm_vcpu), None)
             continue
         entry = vcpu_enter_guest(kvm_vcpu)
-        if next(entry, None) is None:
-            continue  # not entered: something came up
-        info = vmcb.event_inj
-        leave(vcpu.inside, exits.SVM_EXIT_INTR)
+        entered = next(entry, None) is not None
+        switch(vcpu)
+        if not entered:
+            continue  # something came up
+        info = _event_at_vmrun(vcpu)
+        window_opens = info == OPEN_WINDOW
+        leave(vcpu.inside, exits.SVM_EXIT_VINTR if window_opens else exits.SVM_EXIT_INTR)
+        asked_again = kvm_vcpu.immediate_exit
         next(entry, None)
-        return info
+        switch(vcpu)
+        if not window_opens and (info or not asked_again):
+            return info
     return 0
+
+
+def _event_at_vmrun(vcpu: Vcpu) -> int:
+    """What the processor takes first, in EVENTINJ's format: EVENTINJ's, a virtual NMI, a virtual interrupt."""
+    vmcb = vcpu.inside.vmcb
+    if vmcb.event_inj & exits.SVM_EVTINJ_VALID:
+        nmi = vmcb.event_inj & exits.SVM_EVTINJ_TYPE_MASK == exits.SVM_EVTINJ_TYPE_NMI
+        vmcb.v_nmi_blocking = vmcb.v_nmi_blocking or (nmi and vmcb.v_nmi_enable)
+        return vmcb.event_inj
+    if vnmi(vcpu.inside):
+        vmcb.v_nmi_pending, vmcb.v_nmi_blocking = False, True
+        return exits.SVM_EVTINJ_VALID | exits.SVM_EVTINJ_TYPE_NMI | NMI_VECTOR
+    if not window(vcpu.inside):
+        return 0
+    if exits.SVM_EXIT_VINTR in vmcb.intercepts:
+        return OPEN_WINDOW
+    vmcb.v_irq = False
+    return exits.SVM_EVTINJ_VALID | exits.SVM_EVTINJ_TYPE_INTR | vmcb.int_vector
 
 
 def run(bench: Bench, index: int, execute: Callable[[Bench, Step], None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kvmmodel.cases import apic, chips, guest
+from kvmmodel.cases import apic, chips, guest, nested
 from kvmmodel.cases.bench import Bench, NotInModel, advance, exit_half
 from kvmmodel.kvm.lapic.registers import kvm_apic_hw_enabled
 from kvmmodel.machine.vcpu import Vcpu
@@ -44,9 +44,8 @@ def guest_handler(bench: Bench, args: Args) -> None:
 
 def guest_flag(bench: Bench, args: Args) -> None:
     vmcb, on = _vcpu(bench, args).inside.vmcb, bool(args["value"])
-    if args["flag"] == "GIF":  # set outside nested virtualization
-        if not on:
-            raise NotInModel("guest.flag GIF")
+    if args["flag"] == "GIF":
+        nested.set_gif(bench, _vcpu(bench, args), on)
         return
     vmcb.rflags_if, vmcb.int_state = on, on and bool(args.get("shadow"))
 
@@ -61,8 +60,10 @@ def guest_insn(bench: Bench, args: Args) -> None:
         guest.iret(bench, vcpu)
     elif insn == "hlt":
         exit_half(bench, vcpu, exits.SVM_EXIT_HLT)
+    elif vcpu.kvm_vcpu.guest_mode and exits.SVM_EXIT_VMMCALL in vcpu.kvm_vcpu.nested.ctl.intercepts:
+        exit_half(bench, vcpu, exits.SVM_EXIT_VMMCALL)
     else:
-        raise NotInModel(f"guest.insn {insn}")
+        raise NotInModel("hypercall")
 
 
 def vmcb_peek(bench: Bench, args: Args) -> int:
@@ -71,7 +72,7 @@ def vmcb_peek(bench: Bench, args: Args) -> int:
         return int(vmcb.v_irq)
     if args["field"] == "INT_SHADOW":
         return int(vmcb.int_state)
-    raise NotInModel(f"vmcb.peek {args['field']}")
+    return int(vmcb.v_gif if args["field"] == "V_GIF" else vmcb.v_nmi_blocking)
 
 
 def msi(bench: Bench, args: Args) -> int:
@@ -88,6 +89,7 @@ OPS: dict[str, Callable[[Bench, Args], Any]] = {
     "guest.flag": guest_flag,
     "guest.insn": guest_insn,
     "vmcb.peek": vmcb_peek,
+    "vmrun": nested.vmrun,
     **apic.OPS,
     **chips.OPS,
 }

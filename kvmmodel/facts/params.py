@@ -44,6 +44,9 @@ def resolve(cpu: Processor, kernel: Kernel, asked: dict[str, Any]) -> dict[str, 
     for name, row in table.items():
         if name in found and not set(row.get("needs", ())) <= cpu.features:
             found[name] = False
+    for name, row in table.items():
+        if name in found and not all(found.get(other, True) for other in row.get("requires", ())):
+            found[name] = False
     return found
 
 

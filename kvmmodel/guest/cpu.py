@@ -46,12 +46,18 @@ FORMS = {
     "hlt": "HLT",
     "sti": "STI",
     "cli": "CLI",
+    "stgi": "STGI",
+    "clgi": "CLGI",
     "nop": "NOP",
     "pause": "PAUSE",
     "btr": "BTR [{a:#x}], 0",
 }
 
 Code = Generator[Insn, int, None]
+
+
+def _nothing() -> Code:
+    yield from ()
 
 
 @dataclass(slots=True)
@@ -64,6 +70,7 @@ class Level:
     started: bool = False
     insn: Insn | None = None  # fetched, not yet done
     result: int = 0  # of the last instruction that read something
+    smm: bool = False  # an SMI handler: it ends with RSM
 
 
 @dataclass(slots=True)
@@ -78,6 +85,7 @@ class GuestCpu:
     handler: Callable[[GuestCpu, int], Code]
     emit: Callable[[Event], None]
     now: Callable[[], int]
+    smi_handler: Callable[[], Code] = _nothing
     equal_priority_wins: bool = False  # an emulator's: V_IRQ is taken at a priority equal to V_TPR, too
     x2apic: bool = False  # the mode that the guest put its APIC into
     levels: list[Level] = field(default_factory=list)
@@ -95,6 +103,9 @@ def fetch(guest: GuestCpu) -> Insn | None:
             level.insn = level.code.send(level.result) if level.started else next(level.code)
             level.started = True
         except StopIteration:
+            if level.smm:
+                leave(guest, hw.SVM_EXIT_RSM)
+                return None
             if level.vector is not None and not iret(guest, level):
                 return None
             guest.levels.pop()
@@ -110,7 +121,7 @@ def iret(guest: GuestCpu, level: Level) -> bool:
     if level.vector == NMI_VECTOR and hw.SVM_EXIT_IRET in guest.vmcb.intercepts:
         leave(guest, hw.SVM_EXIT_IRET)
         return False
-    guest.vmcb.rflags_if, guest.vmcb.int_state = level.saved_if, False
+    guest.vmcb.rflags_if, guest.vmcb.int_state, guest.vmcb.v_nmi_blocking = level.saved_if, False, False
     guest.regs.rip += guest.regs.length
     guest.emit(HandlerLeave(guest.ident, level.vector))
     return True
@@ -121,6 +132,7 @@ def vmrun(guest: GuestCpu) -> None:
     vmcb = guest.vmcb
     info, vmcb.exit_code = vmcb.event_inj, 0
     retire(guest)
+    jump(guest)
     if not info & hw.SVM_EVTINJ_VALID:
         return
     vmcb.event_inj = 0
@@ -128,10 +140,26 @@ def vmrun(guest: GuestCpu) -> None:
     if kind == hw.SVM_EVTINJ_TYPE_EXEPT:
         raise_fault(guest, vector, vmcb.event_inj_err if info & hw.SVM_EVTINJ_VALID_ERR else None)
         return
+    if kind == hw.SVM_EVTINJ_TYPE_NMI and vmcb.v_nmi_enable:
+        vmcb.v_nmi_blocking = True
+    enter_handler(guest, vector)
+
+
+def enter_handler(guest: GuestCpu, vector: int) -> None:
+    """Through the IDT, by an interrupt gate: IF is clear in the handler."""
     guest.emit(HandlerEnter(guest.ident, vector))
     guest.handled[vector] += 1
-    guest.levels.append(Level(guest.handler(guest, vector), vector, vmcb.rflags_if))
-    vmcb.rflags_if = vmcb.int_state = False
+    guest.levels.append(Level(guest.handler(guest, vector), vector, guest.vmcb.rflags_if))
+    guest.vmcb.rflags_if = guest.vmcb.int_state = False
+
+
+def jump(guest: GuestCpu) -> None:
+    """KVM put RIP to the SMI handler, or, for its RSM, back to where the SMI came."""
+    where, guest.regs.jump = guest.regs.jump, ""
+    if where == "smm":
+        guest.levels.append(Level(guest.smi_handler(), smm=True))
+    elif where == "rsm":
+        guest.levels.pop()
 
 
 def raise_fault(guest: GuestCpu, vector: int, error: int | None) -> None:
@@ -153,10 +181,32 @@ def retire(guest: GuestCpu) -> None:
 
 
 def window(guest: GuestCpu) -> bool:
-    """Whether the processor takes a virtual interrupt (V_IRQ) here. KVM intercepts it, so it becomes an exit."""
+    """Whether the processor takes a virtual interrupt (V_IRQ) here."""
     vmcb = guest.vmcb
     enough = vmcb.v_intr_prio + guest.equal_priority_wins > vmcb.v_tpr
-    return vmcb.v_irq and vmcb.rflags_if and not vmcb.int_state and (vmcb.v_ign_tpr or enough)
+    masked = not vmcb.rflags_if or vmcb.int_state or (vmcb.v_gif_enable and not vmcb.v_gif)
+    return vmcb.v_irq and not masked and (vmcb.v_ign_tpr or enough)
+
+
+def take_virq(guest: GuestCpu) -> None:
+    """Unless it is intercepted, as KVM's own always is, the virtual interrupt goes through the IDT."""
+    if hw.SVM_EXIT_VINTR in guest.vmcb.intercepts:
+        leave(guest, hw.SVM_EXIT_VINTR)
+        return
+    guest.vmcb.v_irq = False
+    enter_handler(guest, guest.vmcb.int_vector)
+
+
+def vnmi(guest: GuestCpu) -> bool:
+    """Whether the processor delivers a virtual NMI here, all by itself."""
+    vmcb = guest.vmcb
+    due = vmcb.v_nmi_enable and vmcb.v_nmi_pending and not vmcb.v_nmi_blocking
+    return due and not vmcb.int_state and (vmcb.v_gif or not vmcb.v_gif_enable)
+
+
+def take_vnmi(guest: GuestCpu) -> None:
+    guest.vmcb.v_nmi_pending, guest.vmcb.v_nmi_blocking = False, True
+    enter_handler(guest, NMI_VECTOR)
 
 
 def execute(guest: GuestCpu, insn: Insn) -> int | None:
@@ -191,6 +241,11 @@ def execute(guest: GuestCpu, insn: Insn) -> int | None:
         guest.memory[insn.a] = guest.memory.get(insn.a, 0) & ~1
         if level.result:
             guest.emit(PvEoiByGuest(guest.ident))
+    elif op in ("stgi", "clgi"):
+        code = hw.SVM_EXIT_STGI if op == "stgi" else hw.SVM_EXIT_CLGI
+        if code in vmcb.intercepts:
+            return leave(guest, code)
+        vmcb.v_gif = op == "stgi"
     shadow = op == "sti" and not vmcb.rflags_if
     if op in ("sti", "cli"):
         vmcb.rflags_if = op == "sti"

@@ -24,6 +24,7 @@ MSR_NAMES = {
     "APIC_BASE": hw.MSR_IA32_APICBASE,
     "TSC_DEADLINE": hw.MSR_IA32_TSC_DEADLINE,
     "PV_EOI_EN": hw.MSR_KVM_PV_EOI_EN,
+    "EFER": 0xC0000080,
 }
 
 
@@ -114,6 +115,11 @@ def handler(guest: GuestCpu, world: World, vector: int) -> Code:
     """The instructions of a vector's handler: by default, EOI and return."""
     name = world.idt.get(guest.ident, {}).get(vector, "none" if vector == 2 else "eoi")
     yield from program(guest, world, world.bodies[name])
+
+
+def smi_handler(guest: GuestCpu, world: World) -> Code:
+    """What runs in SMM: the body "smi"; KVM's emulation of RSM follows it."""
+    yield from program(guest, world, world.bodies["smi"])
 
 
 def _one(op: str) -> Callable[..., Code]:
@@ -237,6 +243,8 @@ COMMANDS: dict[str, Command] = {
     "hlt": Command((), "HLT", _one("hlt")),
     "sti": Command((), "STI", _one("sti")),
     "cli": Command((), "CLI", _one("cli")),
+    "stgi": Command((), "STGI: set GIF; #UD unless EFER.SVME is set", _one("stgi")),
+    "clgi": Command((), "CLGI: clear GIF", _one("clgi")),
     "nop": Command((), "NOP", _one("nop")),
     "out": Command(("n", "n"), "OUT to a port: userspace is told", _one("out")),
     "mark": Command(("text",), "OUT to port 0xe0: userspace sees this mark", _mark),
@@ -260,6 +268,7 @@ COMMANDS: dict[str, Command] = {
 
 BUILT_IN_BODIES = {
     "none": (),
+    "smi": (),
     "eoi": (Step("eoi"),),
     "pv_eoi": (Step("pv_eoi"),),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kvmmodel.events import Barrier, CheckRequest, MakeRequest
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import KvmVcpu, trace
+from kvmmodel.kvm.types import HostKernel, KvmVcpu, trace
 
 KVM_REQ_UNBLOCK = 2  # KVM_REQ_PENDING_TIMER in 5.10
 KVM_REQ_UNHALT = 3  # up to 5.15
@@ -36,7 +36,7 @@ NAMES = {
 def kvm_make_request(request: int, vcpu: KvmVcpu) -> None:
     """The payload is visible before the bit: smp_wmb, then set_bit."""
     vcpu.requests |= 1 << request
-    trace(vcpu.kvm.host, MakeRequest, vcpu.vcpu_id, NAMES[request])
+    trace(vcpu.kvm.host, MakeRequest, vcpu.vcpu_id, name_of(request, vcpu.kvm.host))
 
 
 @kernel("include/linux/kvm_host.h")
@@ -45,7 +45,7 @@ def kvm_check_request(request: int, vcpu: KvmVcpu) -> bool:
     if not vcpu.requests >> request & 1:
         return False
     vcpu.requests &= ~(1 << request)
-    trace(vcpu.kvm.host, CheckRequest, vcpu.vcpu_id, NAMES[request])
+    trace(vcpu.kvm.host, CheckRequest, vcpu.vcpu_id, name_of(request, vcpu.kvm.host))
     return True
 
 
@@ -54,6 +54,11 @@ def barrier(vcpu: KvmVcpu, name: str) -> None:
     trace(vcpu.kvm.host, Barrier, name)
 
 
-def names(requests: int) -> tuple[str, ...]:
+def name_of(request: int, host: HostKernel) -> str:
+    """What the release calls it."""
+    return "PENDING_TIMER" if request == KVM_REQ_UNBLOCK and not host.has("req_unblock") else NAMES[request]
+
+
+def names(requests: int, host: HostKernel) -> tuple[str, ...]:
     """The names of a mask's bits, ascending."""
-    return tuple(NAMES[bit] for bit in range(requests.bit_length()) if requests >> bit & 1)
+    return tuple(name_of(bit, host) for bit in range(requests.bit_length()) if requests >> bit & 1)

@@ -6,7 +6,7 @@ from kvmmodel.kvm.lapic.priority import kvm_apic_has_interrupt
 from kvmmodel.kvm.lapic.registers import apic_has_pending_timer
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
-from kvmmodel.kvm.requests import KVM_REQ_NMI
+from kvmmodel.kvm.requests import KVM_REQ_NMI, KVM_REQ_SMI
 from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmVcpu
 
 X86, IRQ = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c"
@@ -14,8 +14,8 @@ X86, IRQ = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c"
 
 @kernel(IRQ)
 def kvm_cpu_has_injectable_intr(vcpu: KvmVcpu) -> bool:
-    """An interrupt that KVM itself has to inject. With APICv active the LAPIC's are the processor's business."""
-    return not vcpu.apic.apicv_active and kvm_apic_has_interrupt(vcpu) != -1
+    """An interrupt that KVM itself has to inject. With APICv active the LAPIC's are the processor's, unless L2 runs."""
+    return (vcpu.guest_mode or not vcpu.apic.apicv_active) and kvm_apic_has_interrupt(vcpu) != -1
 
 
 @kernel(IRQ)
@@ -37,13 +37,27 @@ def vcpu_runnable(vcpu: KvmVcpu) -> bool:
     return vcpu.mp_state == KVM_MP_STATE_RUNNABLE
 
 
+@kernel("arch/x86/kvm/lapic.h")
+def kvm_apic_has_pending_init_or_sipi(vcpu: KvmVcpu) -> bool:
+    return vcpu.apic.pending_init or vcpu.apic.pending_sipi
+
+
+@kernel("arch/x86/kvm/lapic.h")
+def kvm_apic_init_sipi_allowed(vcpu: KvmVcpu) -> bool:
+    """Not in SMM, and not while GIF is clear."""
+    return not vcpu.smm and not kvm_x86_ops.apic_init_signal_blocked(vcpu)
+
+
 @kernel(X86)
 def kvm_vcpu_has_events(vcpu: KvmVcpu) -> bool:
-    """INIT or SIPI, an exception, an NMI, or an interrupt that would be allowed in now: IF, GIF and PPR count."""
-    apic = vcpu.apic
-    if apic.pending_init or apic.pending_sipi or vcpu.exception.pending:
+    """Something that would be allowed in now: INIT or SIPI, an exception, NMI, SMI, an interrupt (IF, GIF, PPR)."""
+    ops = kvm_x86_ops
+    if kvm_apic_has_pending_init_or_sipi(vcpu) and kvm_apic_init_sipi_allowed(vcpu):
         return True
-    nmi = vcpu.nmi_pending or vcpu.requests >> KVM_REQ_NMI & 1
-    if nmi and kvm_x86_ops.nmi_allowed(vcpu, False) > 0:
+    if vcpu.exception.pending:
         return True
-    return kvm_x86_ops.interrupt_allowed(vcpu, False) > 0 and kvm_cpu_has_interrupt(vcpu)
+    if vcpu.requests >> KVM_REQ_NMI & 1 or (vcpu.nmi_pending and ops.nmi_allowed(vcpu, False)):
+        return True
+    if vcpu.requests >> KVM_REQ_SMI & 1 or (vcpu.smi_pending and ops.smi_allowed(vcpu, False)):
+        return True
+    return ops.interrupt_allowed(vcpu, False) != 0 and kvm_cpu_has_interrupt(vcpu)

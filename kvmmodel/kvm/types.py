@@ -170,14 +170,32 @@ class QueuedException:
 
 
 @dataclass(slots=True)
+class Nested:
+    """svm->nested: what KVM keeps for a vCPU whose guest (L1) runs a guest of its own (L2).
+
+    ``ctl`` is KVM's copy of the VMCB that L1 made; L1's own is ``vmcb12``, and gets the results back at an exit.
+    """
+
+    vmcb12: Vmcb | None = None
+    ctl: Vmcb = field(default_factory=Vmcb)
+    vmcb02: Vmcb = field(default_factory=Vmcb)
+    nested_run_pending: bool = False  # L1's VMRUN was emulated, L2 has not been entered since
+    rip: int = 0  # L1's, behind its VMRUN
+
+
+@dataclass(slots=True)
 class KvmVcpu:
-    """struct kvm_vcpu and its vcpu->arch, with the VMCB. ``requests`` is a bitmask, see kvm/requests.py."""
+    """struct kvm_vcpu and its vcpu->arch, with struct vcpu_svm. ``requests`` is a bitmask, see kvm/requests.py.
+
+    ``vmcb`` is the one that VMRUN gets: ``vmcb01``, or nested.vmcb02 while ``guest_mode`` says that L2 runs.
+    """
 
     vcpu_id: int
     kvm: Kvm
     task: Task
     cpu: int
-    vmcb: Vmcb = field(default_factory=Vmcb)
+    vmcb01: Vmcb = field(default_factory=Vmcb)
+    vmcb: Vmcb = None  # type: ignore[assignment]  # vmcb01, see __post_init__
     apic: KvmLapic = None  # type: ignore[assignment]  # set by kvm_create_lapic
     mode: str = OUTSIDE_GUEST_MODE
     requests: int = 0
@@ -193,6 +211,14 @@ class KvmVcpu:
     nmi_injected: bool = False
     nmi_masked: bool = False
     nmi_iret_rip: int | None = None  # the intercepted IRET is about to be executed; NMIs come again once RIP moved on
+    smi_pending: bool = False
+    smm: bool = False  # HF_SMM_MASK
+    smm_inside_nmi: bool = False  # HF_SMM_INSIDE_NMI_MASK
+    smram: tuple[int, bool] = (0, False)  # what SMM saved: RIP and IF
+    efer: int = 0
+    guest_gif: bool = True  # without vGIF; with it, the VMCB has the guest's GIF
+    guest_mode: bool = False
+    nested: Nested = field(default_factory=Nested)
     pv_unhalted: bool = False
     apicv_active: bool = False
     pv_eoi_msr: int = 0
@@ -203,6 +229,9 @@ class KvmVcpu:
     exit: Any = None  # kvm_run: what the last exit to userspace was
     immediate_exit: bool = False
     stats: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.vmcb = self.vmcb01
 
 
 @dataclass(slots=True)
@@ -225,6 +254,7 @@ class Kvm:
     disable_broadcast_quirk: bool = False
     bus_cycle_ns: int = 1
     maxphyaddr: int = 48  # CPUID: width of a guest-physical address
+    smm: bool = True  # CONFIG_KVM_SMM, from 6.2 on an option that distributions set
     irqchip: str | None = "kernel"
     vcpus: list[KvmVcpu] = field(default_factory=list)
     apic_map: ApicMap | None = None

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kvmmodel.events import SchedIn, SchedOut, VmRun
-from kvmmodel.guest.cpu import GuestCpu, execute, fetch, leave, vmrun, window
+from kvmmodel.guest.cpu import GuestCpu, execute, fetch, leave, take_virq, take_vnmi, vmrun, vnmi, window
 from kvmmodel.kvm import ioctl, sched
 from kvmmodel.kvm.names import boundary
 from kvmmodel.kvm.types import POLL, VMRUN, Cpu, HostKernel, Kvm, KvmVcpu, Task, trace
 from kvmmodel.machine.record import Trace
-from kvmmodel.silicon.vmcb import SVM_EXIT_INTR, SVM_EXIT_VINTR
+from kvmmodel.silicon.vmcb import SVM_EXIT_INTR
 
 NEVER = 1 << 62
 
@@ -49,7 +49,7 @@ def ready_at(machine: Machine, cpu: Cpu) -> int:
     if thread.guest is None or not thread.in_guest:
         return cpu.now
     guest = thread.guest
-    if window(guest) or guest.vmcb.exit_code:
+    if window(guest) or vnmi(guest) or guest.vmcb.exit_code:
         return cpu.now
     insn = guest.levels[-1].insn if guest.levels else None
     if insn is None:
@@ -163,8 +163,10 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
     assert guest is not None
     if sched.irq_pending(host, cpu):
         leave(guest, SVM_EXIT_INTR)
+    elif vnmi(guest):
+        take_vnmi(guest)
     elif window(guest):
-        leave(guest, SVM_EXIT_VINTR)
+        take_virq(guest)
     elif not guest.vmcb.exit_code:
         insn = guest.levels[-1].insn
         assert insn is not None
@@ -199,6 +201,7 @@ def _run_vcpu(machine: Machine, cpu: Cpu, thread: Thread) -> None:
         host.spend("vmrun")
         machine.trace.guest_of[guest.ident] = thread.in_guest = True
         trace(host, VmRun, vcpu.vcpu_id, vcpu.vmcb.event_inj)
+        guest.vmcb = vcpu.vmcb
         vmrun(guest)
         prefetch(guest)
     elif token is POLL:

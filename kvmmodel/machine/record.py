@@ -53,7 +53,7 @@ def state_of(vcpu: KvmVcpu, in_guest: bool) -> VcpuState:
         apic.tpr,
         apic.ppr,
         vcpu.mode,
-        names(vcpu.requests),
+        names(vcpu.requests, vcpu.kvm.host),
         vcpu.task.state,
         in_guest,
     )

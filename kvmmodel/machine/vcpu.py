@@ -140,6 +140,13 @@ class Guest:
     def nop(self) -> None:
         self._execute(Insn("nop"))
 
+    def stgi(self) -> None:
+        """GuestFault (#UD) unless the guest has set EFER.SVME."""
+        self._execute(Insn("stgi"))
+
+    def clgi(self) -> None:
+        self._execute(Insn("clgi"))
+
     def eoi(self) -> None:
         """EOI by MSR or MMIO, as the APIC's mode wants."""
         if self._vcpu.inside.x2apic:

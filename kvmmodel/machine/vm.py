@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kvmmodel.events import Event
 from kvmmodel.guest.cpu import Code, GuestCpu, Level
-from kvmmodel.guest.program import BUILT_IN_BODIES, World, handler, parse, program
+from kvmmodel.guest.program import BUILT_IN_BODIES, World, handler, parse, program, smi_handler
 from kvmmodel.kvm import eventfd, ioctl
 from kvmmodel.kvm.ioapic import IOAPIC_NUM_PINS
 from kvmmodel.kvm.irqchip import Route
@@ -32,7 +32,7 @@ class Vm:
 
     ``pcpus``: the physical CPU of each vCPU's thread, by default one each; userspace's own thread gets one more.
     ``ids``: the vcpu_id of each, by default 0, 1, 2 ... ``bus_cycle_ns``: KVM_CAP_X86_APIC_BUS_CYCLES_NS.
-    ``maxphyaddr``: CPUID's width of a guest-physical address.
+    ``maxphyaddr``: CPUID's width of a guest-physical address. ``smm``: KVM was built with CONFIG_KVM_SMM.
     ``irqchip``: only "kernel" in this version. ``trace``: whether events are recorded; ``stacks``: with kernel stacks.
     ``broken``: rules to remove, to see what they are for. "no-request", "no-kick": svm_complete_interrupt_delivery does
     not make it, or do it. "no-window": svm_enable_irq_window does nothing. "no-cr8-intercept": CR8 writes never exit.
@@ -50,6 +50,7 @@ class Vm:
         ids: Sequence[int] | None = None,
         bus_cycle_ns: int = 1,
         maxphyaddr: int = 48,
+        smm: bool = True,
         pcpus: list[int] | None = None,
         trace: bool = True,
         stacks: bool = True,
@@ -69,7 +70,7 @@ class Vm:
         self.trace = Trace(on=trace, stacks=stacks)
         self.world = World(bodies=dict(BUILT_IN_BODIES))
         kernel = host.start([*sorted(set(pins)), max(pins) + 1])
-        kvm = Kvm(kernel, x2apic, bus_cycle_ns=bus_cycle_ns, maxphyaddr=maxphyaddr, broken=frozenset(broken))
+        kvm = Kvm(kernel, x2apic, bus_cycle_ns=bus_cycle_ns, maxphyaddr=maxphyaddr, smm=smm, broken=frozenset(broken))
         self.machine = Machine(kernel, kvm, self.trace, on_exit=self._on_exit)
         self.user_exits: list[Callable[[KvmVcpu], None]] = []
         kernel.sink = self._sink
@@ -104,6 +105,7 @@ class Vm:
             lambda: host.current.now,
             equal_priority_wins="virq_at_equal_priority" in host.features,
         )
+        inside.smi_handler = lambda: smi_handler(inside, self.world)
         self.world.guests.append(inside)
         thread.vcpu, thread.guest = kvm_vcpu, inside
         return Vcpu(self, kvm_vcpu, inside)

@@ -11,28 +11,42 @@ SVM_EXIT_WRITE_CR8 = 0x018
 SVM_EXIT_DB = 0x041
 SVM_EXIT_INTR = 0x060
 SVM_EXIT_NMI = 0x061
+SVM_EXIT_SMI = 0x062
+SVM_EXIT_INIT = 0x063
 SVM_EXIT_VINTR = 0x064
 SVM_EXIT_CPUID = 0x072
+SVM_EXIT_RSM = 0x073
 SVM_EXIT_IRET = 0x074
 SVM_EXIT_HLT = 0x078
 SVM_EXIT_IOIO = 0x07B
 SVM_EXIT_MSR = 0x07C
+SVM_EXIT_VMRUN = 0x080
 SVM_EXIT_VMMCALL = 0x081
+SVM_EXIT_STGI = 0x084
+SVM_EXIT_CLGI = 0x085
 SVM_EXIT_NPF = 0x400
+SVM_EXIT_ERR = -1  # VMRUN refused the VMCB; VMEXIT_INVALID in the APM
 
 EXIT_NAMES = {
     SVM_EXIT_WRITE_CR8: "write_cr8",
     SVM_EXIT_DB: "DB excp",
     SVM_EXIT_INTR: "interrupt",
     SVM_EXIT_NMI: "nmi",
+    SVM_EXIT_SMI: "smi",
+    SVM_EXIT_INIT: "init",
     SVM_EXIT_VINTR: "vintr",
     SVM_EXIT_CPUID: "cpuid",
+    SVM_EXIT_RSM: "rsm",
     SVM_EXIT_IRET: "iret",
     SVM_EXIT_HLT: "hlt",
     SVM_EXIT_IOIO: "io",
     SVM_EXIT_MSR: "msr",
+    SVM_EXIT_VMRUN: "vmrun",
     SVM_EXIT_VMMCALL: "hypercall",
+    SVM_EXIT_STGI: "stgi",
+    SVM_EXIT_CLGI: "clgi",
     SVM_EXIT_NPF: "npf",
+    SVM_EXIT_ERR: "invalid_guest_state",
 }  # as kvm_exit prints them
 
 # EVENTINJ and EXITINTINFO
@@ -61,17 +75,26 @@ class Regs:
     write: bool = False
     size: int = 4  # bytes of an MMIO access
     retired: bool = False  # KVM emulated the instruction: go on behind it
+    jump: str = ""  # KVM put RIP elsewhere: "smm" to the SMI handler, "rsm" back
+    vmcb12: Vmcb | None = None  # what RAX points at, for VMRUN
 
 
 @dataclass(slots=True)
 class Vmcb:
-    """Control and save fields of one vCPU. Intercepts are exit codes."""
+    """Control and save fields of one vCPU. Intercepts are exit codes; int_ctl is a field for each of its bits."""
 
     intercepts: set[int] = field(default_factory=set)
     v_tpr: int = 0  # int_ctl bits 7:0, 4 used
     v_irq: bool = False
+    v_gif: bool = True
+    v_nmi_pending: bool = False
+    v_nmi_blocking: bool = False
     v_intr_prio: int = 0
     v_ign_tpr: bool = False
+    v_intr_masking: bool = True  # IF and TPR of the guest hold back virtual interrupts only, not the host's
+    v_gif_enable: bool = False
+    v_nmi_enable: bool = False
+    int_vector: int = 0
     event_inj: int = 0
     event_inj_err: int = 0
     exit_code: int = 0

@@ -127,6 +127,9 @@ _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
     ),
     ev.KvmHaltPollNs: lambda e, k: f"vcpu {e.vcpu_id}: halt_poll_ns {e.new} ({'grow' if e.grow else 'shrink'} {e.old})",
     ev.KvmWaitLapicExpire: lambda e, k: f"vcpu {e.vcpu_id}: delta {e.delta} ({'early' if e.delta < 0 else 'late'})",
+    ev.KvmSmmTransition: lambda e, k: (
+        f"vcpu {e.vcpu_id}: {'entering' if e.entering else 'leaving'} SMM, smbase 0x{e.smbase:x}"
+    ),
     ev.KvmPio: lambda e, k: f"pio_write at 0x{e.port:x} size 4 count 1 val 0x{e.val:x} ",
     ev.KvmUserspaceExit: lambda e, k: f"reason {e.reason} ({e.number})",
     ev.KvmApicvInhibitChanged: _inhibit,
@@ -152,6 +155,9 @@ _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.PvEoiArm: lambda e: f"PV EOI armed for 0x{e.vector:x} on vCPU {e.vcpu_id}",
     ev.PvEoiDisarm: lambda e: f"PV EOI of vCPU {e.vcpu_id} taken back",
     ev.IrqWindow: lambda e: f"IRQ window of vCPU {e.vcpu_id} {'requested' if e.open else 'closed'}",
+    ev.SetGif: lambda e: f"GIF of vCPU {e.vcpu_id} := {int(e.value)}",
+    ev.NestedVmEnter: lambda e: f"vCPU {e.vcpu_id} goes on with its guest's guest",
+    ev.NestedVmExit: lambda e: f"the guest's guest of vCPU {e.vcpu_id} ends: {e.reason}",
     ev.VcpuReset: lambda e: f"vCPU {e.vcpu_id} reset{' by INIT' if e.init else ''}",
     ev.Block: lambda e: f"vCPU {e.vcpu_id} sleeps",
     ev.WakeUp: lambda e: f"wake {e.task} on CPU {e.cpu}",

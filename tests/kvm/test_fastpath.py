@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvmmodel.events import KvmApicAcceptIrq, KvmApicIpi, KvmEntry, SetMode, VmExit
+from kvmmodel.events import KvmApic, KvmApicAcceptIrq, KvmApicIpi, KvmEntry, SetMode, VmExit
 from tests.machines import MSI, SERIES, TSC_DEADLINE, booted, events, frames
 
 FAST = "svm_exit_handlers_fastpath"
@@ -97,3 +97,11 @@ def test_hlt_with_an_interrupt_waiting_does_not_sleep(kernel):
     made.run()
     assert made.vcpus[0].guest.handled == {0x41: 1}
     assert "interrupt" in [e.reason for e in events(made, VmExit)]
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "5.15", "6.1", "6.18"])
+def test_an_icr_write_without_the_fast_path_is_two_register_writes_up_to_5_15(kernel):
+    """source 5.10.13: ICR2, then ICR, and only then the IPI; later one 64-bit write, traced after the IPI."""
+    made = sends(kernel, 1 << 32 | 0x41, "tcg")
+    told = [e.reg if isinstance(e, KvmApic) else "ipi" for e in events(made, KvmApic, KvmApicIpi)][:3]
+    assert told == ([0x310, 0x300, "ipi"] if kernel in ("5.10", "5.15") else ["ipi", 0x300, 0xB0])

@@ -64,7 +64,7 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 def pair():
     """The same VM twice: in the model, and in the kernel."""
     real = RealVm(3)
-    yield vm(3, "6.18"), real
+    yield vm(3, "6.18", smm=False), real
     real.close()
 
 

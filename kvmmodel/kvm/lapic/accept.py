@@ -21,6 +21,7 @@ from kvmmodel.kvm.lapic.registers import apic_enabled
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, KVM_REQ_NMI, kvm_make_request
+from kvmmodel.kvm.smm import kvm_inject_smi
 from kvmmodel.kvm.types import Kvm, KvmLapic, KvmVcpu, trace
 from kvmmodel.silicon import apic as hw
 
@@ -115,7 +116,10 @@ def __apic_accept_irq(apic: KvmLapic, delivery_mode: int, vector: int, level: bo
         kvm_make_request(KVM_REQ_EVENT, vcpu)
         kvm_vcpu_kick(vcpu)
         return 1
-    return 0  # ExtINT: no message brings one. SMI: as a kernel without CONFIG_KVM_SMM
+    if delivery_mode == hw.APIC_DM_SMI and not kvm_inject_smi(vcpu):
+        kvm_vcpu_kick(vcpu)
+        return 1
+    return 0  # ExtINT: no message brings one
 
 
 @kernel("arch/x86/kvm/x86.c")

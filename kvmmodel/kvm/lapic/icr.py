@@ -7,7 +7,7 @@ from kvmmodel.kvm.lapic.accept import kvm_irq_delivery_to_apic, kvm_irq_delivery
 from kvmmodel.kvm.lapic.map import LapicIrq
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode, kvm_lapic_get_reg, kvm_lapic_set_reg
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import KvmLapic, trace
+from kvmmodel.kvm.types import HostKernel, KvmLapic, trace
 from kvmmodel.silicon import apic as hw
 
 FILE = "arch/x86/kvm/lapic.c"
@@ -45,7 +45,7 @@ def kvm_x2apic_icr_write_fast(apic: KvmLapic, data: int) -> bool:
     return __kvm_x2apic_icr_write(apic, data, True)
 
 
-@kernel(FILE, was={"5.10": "kvm_x2apic_msr_write", "6.1": "kvm_x2apic_icr_write", "6.18": "__kvm_x2apic_icr_write"})
+@kernel(FILE, since="6.1", was={"6.1": "kvm_x2apic_icr_write", "6.18": "__kvm_x2apic_icr_write"})
 def __kvm_x2apic_icr_write(apic: KvmLapic, data: int, fast: bool) -> bool:
     """The 64-bit ICR of x2APIC mode. False: #GP, or in the fast path: the destination needs the slow one."""
     host = apic.vcpu.kvm.host
@@ -65,16 +65,17 @@ def __kvm_x2apic_icr_write(apic: KvmLapic, data: int, fast: bool) -> bool:
     return True
 
 
+def icr_is_one_register(host: HostKernel) -> bool:
+    """In x2APIC mode: one 64-bit value at 0x300, or ICR and ICR2. That depends on the release."""
+    return host.has("icr_one_register") and not host.has("icr_split")
+
+
 def kvm_x2apic_store_icr(apic: KvmLapic, data: int) -> None:
-    """Where the register lives in the page depends on the release: one 64-bit value, or ICR and ICR2."""
-    host = apic.vcpu.kvm.host
     kvm_lapic_set_reg(apic, hw.APIC_ICR, data)
-    one = host.has("icr_one_register") and not host.has("icr_split")
-    kvm_lapic_set_reg(apic, hw.APIC_ICR + 4 if one else hw.APIC_ICR2, data >> 32)
+    high = hw.APIC_ICR + 4 if icr_is_one_register(apic.vcpu.kvm.host) else hw.APIC_ICR2
+    kvm_lapic_set_reg(apic, high, data >> 32)
 
 
 def kvm_x2apic_read_icr(apic: KvmLapic) -> int:
-    host = apic.vcpu.kvm.host
-    one = host.has("icr_one_register") and not host.has("icr_split")
-    high = kvm_lapic_get_reg(apic, hw.APIC_ICR + 4 if one else hw.APIC_ICR2)
-    return high << 32 | kvm_lapic_get_reg(apic, hw.APIC_ICR)
+    high = hw.APIC_ICR + 4 if icr_is_one_register(apic.vcpu.kvm.host) else hw.APIC_ICR2
+    return kvm_lapic_get_reg(apic, high) << 32 | kvm_lapic_get_reg(apic, hw.APIC_ICR)

@@ -6,6 +6,7 @@ import struct
 
 from kvmmodel.kvm.lapic.access import apic_set_spiv
 from kvmmodel.kvm.lapic.advance import initial_timer_advance
+from kvmmodel.kvm.lapic.icr import icr_is_one_register
 from kvmmodel.kvm.lapic.map import kvm_recalculate_apic_map
 from kvmmodel.kvm.lapic.priority import apic_update_ppr, kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.registers import (
@@ -153,7 +154,9 @@ def kvm_apic_get_state(vcpu: KvmVcpu) -> bytes:
             words[base // 4 + 4 * i] = bank >> 32 * i & 0xFFFFFFFF
     words[hw.APIC_TMCCT // 4] = apic_get_tmcct(apic)
     if apic_x2apic_mode(apic) and not vcpu.kvm.x2apic_format:
-        words[hw.APIC_ID // 4] = vcpu.vcpu_id << 24 & 0xFFFFFFFF
+        words[hw.APIC_ID // 4] = kvm_lapic_get_reg(apic, hw.APIC_ID) << 24 & 0xFFFFFFFF
+    if apic_x2apic_mode(apic) and icr_is_one_register(vcpu.kvm.host):
+        words[hw.APIC_ICR2 // 4] = words[hw.APIC_ICR // 4 + 1]  # userspace finds it where the xAPIC has it
     return struct.pack("<256I", *words)
 
 
@@ -173,8 +176,11 @@ def kvm_apic_set_state(vcpu: KvmVcpu, page: bytes) -> None:
             raise ValueError(
                 f"the page's ID is {words[hw.APIC_ID // 4]}, in x2APIC mode it must be the vCPU's: {vcpu.vcpu_id}"
             )
-        words[hw.APIC_ID // 4] = vcpu.vcpu_id
-        words[hw.APIC_LDR // 4] = hw.x2apic_ldr(vcpu.vcpu_id)
+        fixed = vcpu.kvm.x2apic_format or vcpu.kvm.host.has("x2apic_id_is_the_vcpu_id")
+        ident = vcpu.vcpu_id if fixed else words[hw.APIC_ID // 4] >> 24
+        words[hw.APIC_ID // 4], words[hw.APIC_LDR // 4] = ident, hw.x2apic_ldr(ident)
+        if icr_is_one_register(vcpu.kvm.host):
+            words[hw.APIC_ICR // 4 + 1] = words[hw.APIC_ICR2 // 4]
     apic_set_spiv(apic, words[hw.APIC_SPIV // 4])
     banks = [sum(words[base // 4 + 4 * i] << 32 * i for i in range(8)) for base in hw.BANKS]
     apic.isr, apic.tmr, apic.irr = banks

@@ -1,10 +1,13 @@
-"""Injection through EVENTINJ, whether it is allowed, and the windows that tell when it will be."""
+"""Injecting interrupts and exceptions by EVENTINJ, whether it is allowed, and the window that tells when it will be."""
 
 from __future__ import annotations
 
 from kvmmodel.events import IrqWindow, KvmInjException, KvmInjVirq
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
+from kvmmodel.kvm.svm.intercepts import svm_clr_intercept, svm_is_intercept, svm_set_intercept
+from kvmmodel.kvm.svm.nmi import EBUSY
+from kvmmodel.kvm.svm.predicates import gif_set, nested_exit_on_intr
 from kvmmodel.kvm.types import KvmVcpu, QueuedException, QueuedInterrupt, trace
 from kvmmodel.silicon import vmcb as hw
 
@@ -15,14 +18,6 @@ FILE = "arch/x86/kvm/svm/svm.c"
 def svm_inject_irq(vcpu: KvmVcpu, reinjected: bool) -> None:
     trace(vcpu.kvm.host, KvmInjVirq, vcpu.interrupt.nr, vcpu.interrupt.soft, reinjected)
     vcpu.vmcb.event_inj = hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_INTR | vcpu.interrupt.nr
-
-
-@kernel(FILE)
-def svm_inject_nmi(vcpu: KvmVcpu) -> None:
-    """NMIs stay masked until the handler's IRET, which is intercepted for that."""
-    vcpu.vmcb.event_inj = hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_NMI | 2
-    vcpu.nmi_masked = True
-    vcpu.vmcb.intercepts.add(hw.SVM_EXIT_IRET)
 
 
 @kernel(FILE)
@@ -37,71 +32,66 @@ def svm_inject_exception(vcpu: KvmVcpu) -> None:
 
 @kernel(FILE)
 def svm_interrupt_blocked(vcpu: KvmVcpu) -> bool:
-    """IF clear, or an interrupt shadow."""
-    return not vcpu.vmcb.rflags_if or vcpu.vmcb.int_state
+    """GIF clear, IF clear, or an interrupt shadow. While L2 runs with V_INTR_MASKING, it is L1's IF that counts."""
+    if not gif_set(vcpu):
+        return True
+    if not vcpu.guest_mode:
+        return not vcpu.vmcb.rflags_if or vcpu.vmcb.int_state
+    masking = vcpu.nested.ctl.v_intr_masking
+    if not (vcpu.vmcb01.rflags_if if masking else vcpu.vmcb.rflags_if):
+        return True
+    return not nested_exit_on_intr(vcpu) and vcpu.vmcb.int_state  # an exit is possible in a shadow
 
 
 @kernel(FILE)
 def svm_interrupt_allowed(vcpu: KvmVcpu, for_injection: bool) -> int:
     """1: yes, 0: no, negative: not now, ask again at once."""
-    return 0 if svm_interrupt_blocked(vcpu) else 1
-
-
-@kernel(FILE)
-def svm_nmi_allowed(vcpu: KvmVcpu, for_injection: bool) -> int:
-    return 0 if vcpu.nmi_masked or vcpu.vmcb.int_state else 1
+    if vcpu.nested.nested_run_pending and not vcpu.kvm.host.has("blocked_before_nested_run"):
+        return -EBUSY
+    if svm_interrupt_blocked(vcpu):
+        return 0
+    if vcpu.nested.nested_run_pending:
+        return -EBUSY
+    return -EBUSY if for_injection and vcpu.guest_mode and nested_exit_on_intr(vcpu) else 1
 
 
 @kernel(FILE)
 def svm_enable_irq_window(vcpu: KvmVcpu) -> None:
-    """Have the processor exit as soon as the guest could take an interrupt: a virtual one that it never sees."""
-    if "no-window" not in vcpu.kvm.broken:
+    """Have the processor exit as soon as the guest could take an interrupt: a virtual one that it never sees.
+
+    With GIF clear only vGIF makes the processor wait for it; without, STGI exits, and this is asked again.
+    """
+    if "no-window" not in vcpu.kvm.broken and (vcpu.kvm.host.params["vgif"] or gif_set(vcpu)):
         svm_set_vintr(vcpu)
 
 
 @kernel(FILE)
 def svm_set_vintr(vcpu: KvmVcpu) -> None:
-    vmcb = vcpu.vmcb
-    vmcb.intercepts.add(hw.SVM_EXIT_VINTR)
-    vmcb.v_irq, vmcb.v_intr_prio = True, 0xF
+    svm_set_intercept(vcpu, hw.SVM_EXIT_VINTR)
+    if not svm_is_intercept(vcpu, hw.SVM_EXIT_VINTR):
+        return  # L2 runs, and L1's IF is clear: no window can open before L2 ends
+    vcpu.vmcb.v_irq, vcpu.vmcb.v_intr_prio, vcpu.vmcb.int_vector = True, 0xF, 0
     trace(vcpu.kvm.host, IrqWindow, vcpu.vcpu_id, True)
 
 
 @kernel(FILE)
 def svm_clear_vintr(vcpu: KvmVcpu) -> None:
-    vcpu.vmcb.intercepts.discard(hw.SVM_EXIT_VINTR)
-    vcpu.vmcb.v_irq = False
-    trace(vcpu.kvm.host, IrqWindow, vcpu.vcpu_id, False)
+    """While L2 runs, its virtual interrupt comes back to where KVM's was."""
+    svm_clr_intercept(vcpu, hw.SVM_EXIT_VINTR)
+    was = vcpu.vmcb.v_irq
+    vcpu.vmcb01.v_irq, vcpu.vmcb01.v_intr_prio, vcpu.vmcb01.v_ign_tpr = False, 0, False
+    if vcpu.guest_mode:
+        ctl, vmcb = vcpu.nested.ctl, vcpu.vmcb
+        vmcb.v_irq, vmcb.v_intr_prio, vmcb.v_ign_tpr = ctl.v_irq, ctl.v_intr_prio, ctl.v_ign_tpr
+        vmcb.int_vector = ctl.int_vector
+    if was:
+        trace(vcpu.kvm.host, IrqWindow, vcpu.vcpu_id, False)
 
 
 @kernel(FILE)
 def interrupt_window_interception(vcpu: KvmVcpu) -> int:
     kvm_make_request(KVM_REQ_EVENT, vcpu)
     svm_clear_vintr(vcpu)
-    return 1
-
-
-@kernel(FILE)
-def svm_enable_nmi_window(vcpu: KvmVcpu) -> None:
-    """While an NMI handler runs, its IRET is intercepted: enough. After that, or in a shadow, single-step over it."""
-    if vcpu.nmi_masked and vcpu.nmi_iret_rip is None:
-        return
-    vcpu.vmcb.single_step = True
-
-
-@kernel(FILE)
-def iret_interception(vcpu: KvmVcpu) -> int:
-    """The NMI handler returns: NMIs may come again once the IRET is done, svm_complete_interrupts sees to that."""
-    vcpu.vmcb.intercepts.discard(hw.SVM_EXIT_IRET)
-    vcpu.nmi_iret_rip = vcpu.regs.rip
-    kvm_make_request(KVM_REQ_EVENT, vcpu)
-    return 1
-
-
-def db_interception(vcpu: KvmVcpu) -> int:
-    """The single step that svm_enable_nmi_window asked for is done."""
-    vcpu.vmcb.single_step = False
-    kvm_make_request(KVM_REQ_EVENT, vcpu)
     return 1
 
 

@@ -7,6 +7,8 @@ from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.lapic.priority import kvm_lapic_set_irr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, barrier, kvm_make_request
+from kvmmodel.kvm.svm.intercepts import svm_clr_intercept, svm_is_intercept, svm_set_intercept
+from kvmmodel.kvm.svm.predicates import nested_svm_virtualize_tpr
 from kvmmodel.kvm.types import KvmLapic, KvmVcpu, trace
 from kvmmodel.silicon.vmcb import SVM_EXIT_WRITE_CR8
 
@@ -34,8 +36,10 @@ def svm_complete_interrupt_delivery(vcpu: KvmVcpu, delivery_mode: int, trig_mode
 @kernel(FILE)
 def svm_update_cr8_intercept(vcpu: KvmVcpu, tpr: int, irr: int) -> None:
     """Both are 4-bit classes; irr -1: nothing is requested."""
-    was = SVM_EXIT_WRITE_CR8 in vcpu.vmcb.intercepts
+    if nested_svm_virtualize_tpr(vcpu):
+        return
+    was = svm_is_intercept(vcpu, SVM_EXIT_WRITE_CR8)
     on = irr != -1 and tpr >= irr and "no-cr8-intercept" not in vcpu.kvm.broken
-    (vcpu.vmcb.intercepts.add if on else vcpu.vmcb.intercepts.discard)(SVM_EXIT_WRITE_CR8)
+    (svm_set_intercept if on else svm_clr_intercept)(vcpu, SVM_EXIT_WRITE_CR8)
     if on != was:
         trace(vcpu.kvm.host, Cr8Intercept, vcpu.vcpu_id, on)

@@ -9,12 +9,18 @@ from kvmmodel.kvm.lapic.advance import kvm_wait_lapic_expire
 from kvmmodel.kvm.lapic.registers import APIC_TASKPRI
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.sched import native_smp_send_reschedule
-from kvmmodel.kvm.svm.inject import (
-    db_interception,
-    interrupt_window_interception,
-    iret_interception,
-    svm_complete_interrupts,
+from kvmmodel.kvm.svm.gif import EFER_SVME, clgi_interception, stgi_interception, svm_set_gif
+from kvmmodel.kvm.svm.inject import interrupt_window_interception, svm_complete_interrupts
+from kvmmodel.kvm.svm.intercepts import svm_is_intercept
+from kvmmodel.kvm.svm.nested import (
+    nested_svm_exit_handled,
+    nested_sync_control_from_vmcb02,
+    svm_leave_nested,
+    vmrun_interception,
 )
+from kvmmodel.kvm.svm.nmi import db_interception, iret_interception
+from kvmmodel.kvm.svm.predicates import nested_svm_virtualize_tpr
+from kvmmodel.kvm.svm.smi import rsm_interception
 from kvmmodel.kvm.types import VMRUN, KvmVcpu, Run, trace
 from kvmmodel.kvm.x86.emulate import kvm_mmu_page_fault, kvm_set_cr8, x86_emulate_instruction
 from kvmmodel.kvm.x86.fastpath import EXIT_FASTPATH_NONE, handle_fastpath_hlt, handle_fastpath_wrmsr
@@ -24,6 +30,17 @@ from kvmmodel.silicon import vmcb as hw
 
 FILE = "arch/x86/kvm/svm/svm.c"
 KVM_EXIT_IO = 2
+INTERCEPTS = {
+    hw.SVM_EXIT_INTR,
+    hw.SVM_EXIT_NMI,
+    hw.SVM_EXIT_HLT,
+    hw.SVM_EXIT_WRITE_CR8,
+    hw.SVM_EXIT_RSM,
+    hw.SVM_EXIT_VMRUN,
+    hw.SVM_EXIT_VMMCALL,
+    hw.SVM_EXIT_STGI,
+    hw.SVM_EXIT_CLGI,
+}
 
 
 @kernel(FILE)
@@ -37,6 +54,9 @@ def svm_vcpu_run(vcpu: KvmVcpu) -> Run:
     kvm_wait_lapic_expire(vcpu)
     yield VMRUN
     sync_cr8_to_lapic(vcpu)
+    if vcpu.guest_mode:
+        nested_sync_control_from_vmcb02(vcpu)
+        vcpu.nested.nested_run_pending = False
     if host.has("exit_traced_in_run"):
         trace_kvm_exit(vcpu)
     vmcb.event_inj = 0
@@ -46,7 +66,9 @@ def svm_vcpu_run(vcpu: KvmVcpu) -> Run:
 
 @kernel(FILE)
 def sync_lapic_to_cr8(vcpu: KvmVcpu) -> None:
-    """Before VMRUN: the guest's CR8 is what the APIC's TPR says."""
+    """Before VMRUN: the guest's CR8 is what the APIC's TPR says. Not L2's, if L1 virtualizes it."""
+    if nested_svm_virtualize_tpr(vcpu):
+        return
     tpr = vcpu.apic.regs.get(APIC_TASKPRI, 0) >> 4
     if vcpu.vmcb.v_tpr != tpr:
         vcpu.vmcb.v_tpr = tpr
@@ -56,7 +78,7 @@ def sync_lapic_to_cr8(vcpu: KvmVcpu) -> None:
 @kernel(FILE)
 def sync_cr8_to_lapic(vcpu: KvmVcpu) -> None:
     """After every exit, unless CR8 writes are intercepted: the guest may have changed CR8 without one."""
-    if hw.SVM_EXIT_WRITE_CR8 in vcpu.vmcb.intercepts:
+    if nested_svm_virtualize_tpr(vcpu) or svm_is_intercept(vcpu, hw.SVM_EXIT_WRITE_CR8):
         return
     cr8 = vcpu.vmcb.v_tpr & 0xF
     if vcpu.apic.tpr != cr8 << 4:
@@ -73,8 +95,10 @@ def trace_kvm_exit(vcpu: KvmVcpu) -> None:
 
 @kernel(FILE)
 def svm_exit_handlers_fastpath(vcpu: KvmVcpu) -> int:
-    """What can be done before the host takes interrupts again."""
+    """What can be done before the host takes interrupts again. Nothing of L2's: its exits may be L1's."""
     vmcb, host = vcpu.vmcb, vcpu.kvm.host
+    if vcpu.guest_mode:
+        return EXIT_FASTPATH_NONE
     if host.has("fastpath_needs_nrips") and not vmcb.next_rip_saved:
         return EXIT_FASTPATH_NONE
     if vmcb.exit_code == hw.SVM_EXIT_MSR and vmcb.exit_info_1:
@@ -94,6 +118,8 @@ def svm_handle_exit(vcpu: KvmVcpu, fastpath: int) -> int:
     """1: go on, 0: to userspace. What the fast path handled needs nothing more."""
     if not vcpu.kvm.host.has("exit_traced_in_run"):
         trace_kvm_exit(vcpu)
+    if vcpu.guest_mode and nested_svm_exit_handled(vcpu):
+        return 1
     if fastpath != EXIT_FASTPATH_NONE:
         return 1
     vcpu.kvm.host.spend("emulate")
@@ -147,6 +173,10 @@ EXIT_HANDLERS: dict[int, Callable[[KvmVcpu], int]] = {
     hw.SVM_EXIT_WRITE_CR8: cr8_write_interception,
     hw.SVM_EXIT_NPF: npf_interception,
     hw.SVM_EXIT_IOIO: io_interception,
+    hw.SVM_EXIT_STGI: stgi_interception,
+    hw.SVM_EXIT_CLGI: clgi_interception,
+    hw.SVM_EXIT_RSM: rsm_interception,
+    hw.SVM_EXIT_VMRUN: vmrun_interception,
 }
 
 
@@ -160,15 +190,32 @@ def svm_skip_emulated_instruction(vcpu: KvmVcpu) -> None:
 
 @kernel(FILE)
 def svm_vcpu_reset(vcpu: KvmVcpu, init_event: bool) -> None:
+    svm_leave_nested(vcpu)
+    vcpu.efer, vcpu.smm, vcpu.smm_inside_nmi, vcpu.smi_pending = 0, False, False, False
     init_vmcb(vcpu)
 
 
 @kernel(FILE)
 def init_vmcb(vcpu: KvmVcpu) -> None:
-    vmcb = vcpu.vmcb
-    vmcb.intercepts = {hw.SVM_EXIT_INTR, hw.SVM_EXIT_NMI, hw.SVM_EXIT_HLT, hw.SVM_EXIT_WRITE_CR8}
+    """STGI and CLGI need not exit with vGIF."""
+    vmcb, params = vcpu.vmcb01, vcpu.kvm.host.params
+    vmcb.intercepts = set(INTERCEPTS)
+    vmcb.v_gif_enable, vmcb.v_nmi_enable = bool(params["vgif"]), bool(params.get("vnmi"))
+    if vmcb.v_gif_enable:
+        vmcb.intercepts -= {hw.SVM_EXIT_STGI, hw.SVM_EXIT_CLGI}
+    vcpu.guest_gif = vmcb.v_gif = True
+    vmcb.v_nmi_pending = vmcb.v_nmi_blocking = False
     vmcb.v_irq, vmcb.v_tpr, vmcb.event_inj = False, 0, 0
     vmcb.rflags_if = vmcb.int_state = vmcb.single_step = False
+
+
+@kernel(FILE)
+def svm_set_efer(vcpu: KvmVcpu, efer: int) -> None:
+    """Without SVME there is no L2, and GIF is set."""
+    old, vcpu.efer = vcpu.efer, efer
+    if old & EFER_SVME and not efer & EFER_SVME:
+        svm_leave_nested(vcpu)
+        svm_set_gif(vcpu, True)
 
 
 @kernel(FILE)

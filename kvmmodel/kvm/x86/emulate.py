@@ -1,4 +1,4 @@
-"""Exits that run KVM's instruction emulator: accesses to the xAPIC page, and MOV to CR8.
+"""Exits that run KVM's instruction emulator: accesses to the xAPIC page, MOV to CR8, and RSM.
 
 The emulator itself is not modelled, only the functions that an access passes on its way to the local APIC.
 """
@@ -11,9 +11,12 @@ from kvmmodel.kvm.lapic.access import apic_mmio_in_range, apic_mmio_read, apic_m
 from kvmmodel.kvm.lapic.priority import kvm_lapic_set_tpr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
+from kvmmodel.kvm.smm import emulator_leave_smm
 from kvmmodel.kvm.types import KvmVcpu, trace
+from kvmmodel.kvm.x86.inject import kvm_queue_exception
 
 X86, EMULATE = "arch/x86/kvm/x86.c", "arch/x86/kvm/emulate.c"
+UD_VECTOR = 6
 
 
 @kernel("arch/x86/kvm/mmu/mmu.c")
@@ -25,7 +28,8 @@ def kvm_mmu_page_fault(vcpu: KvmVcpu) -> int:
 @kernel(X86)
 def x86_emulate_instruction(vcpu: KvmVcpu, what: str) -> int:
     x86_emulate_insn(vcpu, what)
-    kvm_x86_ops.skip_emulated_instruction(vcpu)
+    if what != "rsm":  # it goes to where SMM came from, not to what is behind it
+        kvm_x86_ops.skip_emulated_instruction(vcpu)
     return 1
 
 
@@ -33,8 +37,8 @@ def x86_emulate_instruction(vcpu: KvmVcpu, what: str) -> int:
 def x86_emulate_insn(vcpu: KvmVcpu, what: str) -> None:
     if what == "cr8":
         em_cr_write(vcpu)
-    elif vcpu.regs.write:
-        emulator_read_write(vcpu)
+    elif what == "rsm":
+        em_rsm(vcpu)
     else:
         emulator_read_write(vcpu)
 
@@ -76,6 +80,15 @@ def vcpu_mmio_read(vcpu: KvmVcpu) -> None:
     else:
         vcpu.regs.value = ioapic_mmio_read(kvm.ioapic, gpa) if ioapic_in_range(kvm.ioapic, gpa) else 0xFFFFFFFF
     trace(kvm.host, KvmMmio, False, gpa, vcpu.regs.value)
+
+
+@kernel(EMULATE)
+def em_rsm(vcpu: KvmVcpu) -> None:
+    """#UD outside SMM."""
+    if vcpu.smm:
+        emulator_leave_smm(vcpu)
+    else:
+        kvm_queue_exception(vcpu, UD_VECTOR)
 
 
 @kernel(EMULATE)

@@ -1,4 +1,4 @@
-"""Which event enters the guest next: kvm_check_and_inject_events, and INIT, SIPI and NMI before it."""
+"""Which event enters the guest next: kvm_check_and_inject_events, and INIT, SIPI, SMI and NMI before it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from kvmmodel.kvm.lapic.priority import kvm_apic_ack_interrupt, kvm_apic_has_int
 from kvmmodel.kvm.lapic.state import kvm_lapic_reset
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
-from kvmmodel.kvm.requests import KVM_REQ_EVENT, KVM_REQ_NMI, kvm_check_request, kvm_make_request
-from kvmmodel.kvm.runnable import kvm_cpu_has_injectable_intr
+from kvmmodel.kvm.requests import KVM_REQ_EVENT, KVM_REQ_NMI, KVM_REQ_SMI, kvm_check_request, kvm_make_request
+from kvmmodel.kvm.runnable import (
+    kvm_apic_has_pending_init_or_sipi,
+    kvm_apic_init_sipi_allowed,
+    kvm_cpu_has_injectable_intr,
+)
+from kvmmodel.kvm.smm import enter_smm, process_smi
 from kvmmodel.kvm.types import (
     KVM_MP_STATE_INIT_RECEIVED,
     KVM_MP_STATE_RUNNABLE,
@@ -20,13 +25,36 @@ from kvmmodel.kvm.types import (
 )
 
 X86, IRQ = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c"
+EBUSY = 16
 
 
 @kernel(X86, was={"5.10": "inject_pending_event", "6.1": "kvm_check_and_inject_events"})
 def kvm_check_and_inject_events(vcpu: KvmVcpu) -> None:
-    """First what was interrupted, then a new exception, then NMI, then IRQ. At most one of these per entry."""
-    ops = kvm_x86_ops
+    """First what was interrupted, then a new exception, SMI, NMI, IRQ. At most one of these per entry.
+
+    What may go in but cannot yet makes the entry an immediate exit: KVM asks again before the guest runs on.
+    """
+    busy = vcpu.guest_mode and kvm_x86_ops.check_nested_events(vcpu) < 0
+    _reinject(vcpu)
+    if busy:
+        vcpu.immediate_exit = True
+        return
     can_inject = not kvm_event_needs_reinjection(vcpu)
+    if vcpu.exception.pending:
+        vcpu.exception.pending, vcpu.exception.injected = False, True
+        kvm_x86_ops.inject_exception(vcpu)
+        can_inject = False
+    for pending, inject in ((vcpu.smi_pending, _smi), (vcpu.nmi_pending, _nmi), (True, _irq)):
+        if pending:
+            allowed = inject(vcpu, can_inject)
+            if allowed < 0:
+                vcpu.immediate_exit = True
+                return
+            can_inject = can_inject and not allowed
+
+
+def _reinject(vcpu: KvmVcpu) -> None:
+    ops = kvm_x86_ops
     if vcpu.exception.injected:
         ops.inject_exception(vcpu)
     elif vcpu.exception.pending:
@@ -35,39 +63,42 @@ def kvm_check_and_inject_events(vcpu: KvmVcpu) -> None:
         ops.inject_nmi(vcpu)
     elif vcpu.interrupt.injected:
         ops.inject_irq(vcpu, True)
-    if vcpu.exception.pending:
-        vcpu.exception.pending, vcpu.exception.injected = False, True
-        ops.inject_exception(vcpu)
-        can_inject = False
-    if vcpu.nmi_pending:
-        can_inject = _inject_nmi(vcpu, can_inject)
-    if not vcpu.immediate_exit and kvm_cpu_has_injectable_intr(vcpu):
-        allowed = ops.interrupt_allowed(vcpu, True) if can_inject else -16
-        if allowed < 0:
-            vcpu.immediate_exit = True  # vcpu_enter_guest will ask again, and not let the guest run before that
-            return
-        if allowed:
-            irq = kvm_cpu_get_interrupt(vcpu)
-            if irq != -1:
-                vcpu.interrupt = QueuedInterrupt(True, False, irq)
-                ops.inject_irq(vcpu, False)
-        if kvm_cpu_has_injectable_intr(vcpu):
-            ops.enable_irq_window(vcpu)
 
 
-def _inject_nmi(vcpu: KvmVcpu, can_inject: bool) -> bool:
-    allowed = kvm_x86_ops.nmi_allowed(vcpu, True) if can_inject else -16
-    if allowed < 0:
-        vcpu.immediate_exit = True
-        return can_inject
-    if allowed:
+def _smi(vcpu: KvmVcpu, can_inject: bool) -> int:
+    """1: injected, 0: not allowed, so a window was asked for; negative: not now. The next two too."""
+    allowed = kvm_x86_ops.smi_allowed(vcpu, True) if can_inject else -EBUSY
+    if allowed > 0:
+        vcpu.smi_pending = False
+        enter_smm(vcpu)
+    elif not allowed:
+        kvm_x86_ops.enable_smi_window(vcpu)
+    return allowed
+
+
+def _nmi(vcpu: KvmVcpu, can_inject: bool) -> int:
+    allowed = kvm_x86_ops.nmi_allowed(vcpu, True) if can_inject else -EBUSY
+    if allowed > 0:
         vcpu.nmi_pending -= 1
         vcpu.nmi_injected = True
         kvm_x86_ops.inject_nmi(vcpu)
-        can_inject = False
-    if vcpu.nmi_pending:
+    if allowed >= 0 and vcpu.nmi_pending:
         kvm_x86_ops.enable_nmi_window(vcpu)
-    return can_inject
+    return allowed
+
+
+def _irq(vcpu: KvmVcpu, can_inject: bool) -> int:
+    if not kvm_cpu_has_injectable_intr(vcpu):
+        return 0
+    allowed = kvm_x86_ops.interrupt_allowed(vcpu, True) if can_inject else -EBUSY
+    if allowed > 0:
+        irq = kvm_cpu_get_interrupt(vcpu)
+        if irq != -1:
+            vcpu.interrupt = QueuedInterrupt(True, False, irq)
+            kvm_x86_ops.inject_irq(vcpu, False)
+    if allowed >= 0 and kvm_cpu_has_injectable_intr(vcpu):
+        kvm_x86_ops.enable_irq_window(vcpu)
+    return allowed
 
 
 @kernel(X86)
@@ -92,18 +123,29 @@ def kvm_queue_exception(vcpu: KvmVcpu, vector: int, error_code: int | None = Non
 
 @kernel(X86)
 def process_nmi(vcpu: KvmVcpu) -> None:
-    """At most two NMIs may wait, one while they are blocked; what is more is dropped."""
-    limit = 1 if vcpu.nmi_masked or vcpu.nmi_injected else 2
+    """At most two NMIs may wait, one while they are blocked; the rest is dropped. With vNMI the processor gets one."""
+    ops = kvm_x86_ops
+    limit = 1 if ops.get_nmi_mask(vcpu) or vcpu.nmi_injected else 2
+    limit -= ops.is_vnmi_pending(vcpu)
     vcpu.nmi_pending = min(vcpu.nmi_pending + vcpu.nmi_queued, limit)
     vcpu.nmi_queued = 0
+    if vcpu.nmi_pending and ops.set_vnmi_pending(vcpu):
+        vcpu.nmi_pending -= 1
     if vcpu.nmi_pending:
         kvm_make_request(KVM_REQ_EVENT, vcpu)
 
 
 @kernel("arch/x86/kvm/lapic.c")
 def kvm_apic_accept_events(vcpu: KvmVcpu) -> None:
-    """Take a waiting INIT or SIPI."""
+    """Take a waiting INIT or SIPI. An INIT waits for GIF and the end of SMM; a SIPI in such a state is lost."""
     apic = vcpu.apic
+    if not kvm_apic_has_pending_init_or_sipi(vcpu):
+        return
+    if vcpu.guest_mode and kvm_x86_ops.check_nested_events(vcpu) < 0:
+        return
+    if not kvm_apic_init_sipi_allowed(vcpu):
+        apic.pending_sipi = False
+        return
     if apic.pending_init:
         apic.pending_init = False
         kvm_vcpu_reset(vcpu, True)
@@ -126,8 +168,10 @@ def kvm_vcpu_reset(vcpu: KvmVcpu, init_event: bool) -> None:
     trace(vcpu.kvm.host, VcpuReset, vcpu.vcpu_id, init_event)
 
 
-def take_nmi_request(vcpu: KvmVcpu) -> None:
-    """The request phase's part of NMIs."""
+def take_smi_and_nmi_requests(vcpu: KvmVcpu) -> None:
+    """The request phase's part of SMIs and NMIs."""
+    if kvm_check_request(KVM_REQ_SMI, vcpu):
+        process_smi(vcpu)
     if kvm_check_request(KVM_REQ_NMI, vcpu):
         process_nmi(vcpu)
 

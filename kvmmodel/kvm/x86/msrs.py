@@ -16,6 +16,9 @@ from kvmmodel.silicon import apic as hw
 
 FILE = "arch/x86/kvm/x86.c"
 GP_VECTOR = 13
+MSR_EFER = 0xC0000080
+EFER_BITS = 1 << 0 | 1 << 8 | 1 << 10 | 1 << 11 | 1 << 14  # SCE, LME, LMA, NX, FFXSR
+EFER_SVM_BITS = 1 << 12 | 1 << 13  # SVME, LMSLE
 
 
 @kernel(FILE)
@@ -71,7 +74,18 @@ def kvm_set_msr_common(vcpu: KvmVcpu, index: int, data: int, host_initiated: boo
         return 0
     if index == hw.MSR_KVM_PV_EOI_EN:
         return kvm_lapic_set_pv_eoi(vcpu, data)
+    if index == MSR_EFER:
+        return set_efer(vcpu, data)
     return 1
+
+
+@kernel(FILE)
+def set_efer(vcpu: KvmVcpu, efer: int) -> int:
+    """1 (#GP) for a bit that the guest does not have; SVME needs the parameter ``nested``."""
+    if efer & ~(EFER_BITS | (EFER_SVM_BITS if vcpu.kvm.host.params["nested"] else 0)):
+        return 1
+    kvm_x86_ops.set_efer(vcpu, efer)
+    return 0
 
 
 @kernel(FILE)
@@ -85,4 +99,6 @@ def kvm_get_msr_common(vcpu: KvmVcpu, index: int) -> int | None:
         return vcpu.apic.timer.tscdeadline if apic_lvtt_tscdeadline(vcpu.apic) else 0
     if index == hw.MSR_KVM_PV_EOI_EN:
         return vcpu.pv_eoi_msr
+    if index == MSR_EFER:
+        return vcpu.efer
     return None

@@ -35,7 +35,7 @@ from kvmmodel.kvm.types import (
     Run,
 )
 from kvmmodel.kvm.x86.fastpath import EXIT_FASTPATH_REENTER_GUEST
-from kvmmodel.kvm.x86.inject import kvm_apic_accept_events, kvm_check_and_inject_events, take_nmi_request
+from kvmmodel.kvm.x86.inject import kvm_apic_accept_events, kvm_check_and_inject_events, take_smi_and_nmi_requests
 
 FILE = "arch/x86/kvm/x86.c"
 
@@ -93,7 +93,7 @@ def vcpu_enter_guest(vcpu: KvmVcpu) -> Run:
     vcpu.immediate_exit = False
     if vcpu.requests:
         kvm_check_request(KVM_REQ_MIGRATE_TIMER, vcpu)
-        take_nmi_request(vcpu)
+        take_smi_and_nmi_requests(vcpu)
         if kvm_check_request(KVM_REQ_SCAN_IOAPIC, vcpu):
             vcpu_scan_ioapic(vcpu)
     if kvm_check_request(KVM_REQ_EVENT, vcpu):

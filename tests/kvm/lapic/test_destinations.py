@@ -59,7 +59,7 @@ def to(made):
 )
 def test_three_flat_xapics(where, data, returned, got):
     """live 6.18.44: lowest priority takes the (vector mod n)-th of the *requested* bits; an empty slot drops it."""
-    made = xapic(1, 2, 4)
+    made = xapic(1, 2, 4, smm=False)  # as that kernel was built
     assert (made.signal_msi(where, data), to(made)) == (returned, got)
 
 
