@@ -23,6 +23,7 @@ KERNELS = (("6.12.95", "6.12.95"), ("7.3.4", "7.3.4"))  # without and with a fas
 VECTORS = {"deadline": 0xE1, "oneshot": 0xE2, "periodic": 0xE2}
 TELL_NOBODY = ("no-timer-request", "no-timer-kick")
 LIMIT_NS = 1_500_000  # a periodic timer that nobody delivers never comes to rest
+IRQS = {"reschedule": "IPI"}  # a short word for a table
 ARMING = ("WRMSR 0x6e0", "WRMSR 0x838")  # TSC_DEADLINE and TMICT
 WHY = {
     "in-guest": "Nothing lost. The host timer's interrupt was an exit by itself, and after every exit the loop looks "
@@ -111,7 +112,7 @@ def count(records: Sequence[Record], cpu: int, *, periodic: bool) -> Tick:
             case ev.VmExit() if counting:
                 found.exits[REASONS.get(event.reason, event.reason)] += 1
             case ev.HostIrq() if counting and record.cpu == cpu:
-                found.host[event.name] += 1
+                found.host[IRQS.get(event.name, event.name)] += 1
             case ev.SetMode() if counting and event.mode == "IN_GUEST_MODE":
                 found.passes += 1
     return found
@@ -138,15 +139,18 @@ def _arrives(name: str, kernel: str, rule: str) -> bool:
 
 def timer_costs() -> Html:
     """Per mode and place: exits, host interrupts, passes; by kernel where that differs. Zero is printed as 0."""
-    rows = []
+    names = ("the vCPU", "exits", "host interrupts", "passes")
+    bodies = []
     for label, mode in MODES:
+        rows = [el("tr", el("th", el("b", label), scope="rowgroup", colspan=str(len(names))))]
         for where, place in PLACES:
             ticks = [tick(mode, place, kernel) for _, kernel in KERNELS]
-            exits, host = _once([_counts(t.exits) for t in ticks]), _once([_counts(t.host) for t in ticks])
-            cells = [el("td", text) for text in (where, exits, host, _once([str(t.passes) for t in ticks]))]
-            rows.append(el("tr", el("th", label, scope="row"), *cells))
-    head = el("tr", *(el("th", n, scope="col") for n in ("timer", "the vCPU", "exits", "host interrupts", "passes")))
-    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table"))
+            texts = [(_counts(t.exits), _counts(t.host), str(t.passes)) for t in ticks]
+            cells = [el("td", _once(column)) for column in zip(*texts, strict=True)]
+            rows.append(el("tr", el("th", where, scope="row"), *cells))
+        bodies.append(el("tbody", *rows))
+    head = el("tr", *(el("th", name, scope="col") for name in names))
+    return Html(el("table", el("thead", head), *bodies, class_="km-table"))
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -157,4 +161,5 @@ def _once(texts: Sequence[str]) -> str:
     """One text if the kernels agree, else each of them with its kernel."""
     if len(set(texts)) == 1:
         return texts[0]
-    return ", ".join(f"{text} on\N{NO-BREAK SPACE}{label}" for (label, _), text in zip(KERNELS, texts, strict=True))
+    each = (f"{text} on {label}" for (label, _), text in zip(KERNELS, texts, strict=True))
+    return ", ".join(text.replace(" ", "\N{NO-BREAK SPACE}") for text in each)

@@ -102,9 +102,9 @@ def test_expirations_of_a_preempted_vcpu_collapse_into_one_interrupt():
 
 def test_the_tables_have_a_row_for_each_case():
     table = timer_costs()
-    assert table.count("<tr>") == 1 + len(MODES) * len(PLACES)
+    assert table.count("<tr>") == 1 + len(MODES) * (1 + len(PLACES))
     assert "2\N{NO-BREAK SPACE}MSR, 1\N{NO-BREAK SPACE}INTR" in table
-    assert "2 on\N{NO-BREAK SPACE}6.12.95, 1 on\N{NO-BREAK SPACE}7.3.4" in table
+    assert "2 on 6.12.95, 1 on 7.3.4".replace(" on ", "\N{NO-BREAK SPACE}on\N{NO-BREAK SPACE}") in table
     rules = timer_rules()
     assert rules.count("<tr>") == 1 + len(PLACES) + 1
     assert rules.count("does not") == 4
