@@ -143,6 +143,17 @@ class KvmIoapicSetIrq(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class KvmPicSetIrq(Event):
+    kind: ClassVar[str] = "kvm_pic_set_irq"
+    tracepoint: ClassVar[str | None] = "kvm_pic_set_irq"
+    chip: int
+    pin: int
+    elcr: int
+    imr: int
+    coalesced: bool
+
+
+@dataclass(frozen=True, slots=True)
 class KvmAckIrq(Event):
     kind: ClassVar[str] = "kvm_ack_irq"
     tracepoint: ClassVar[str | None] = "kvm_ack_irq"
@@ -184,6 +195,8 @@ class KvmPio(Event):
     tracepoint: ClassVar[str | None] = "kvm_pio"
     port: int
     val: int
+    size: int
+    write: bool
 
 
 @dataclass(frozen=True, slots=True)

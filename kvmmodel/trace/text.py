@@ -100,6 +100,11 @@ def _ioapic(e: Any, kernel: Kernel) -> str:
     return f"pin {e.pin} dst {dest:x} vec {vector} ({_mode(e.e)}|{mode}|{_trig(e.e >> 15 & 1)}{masked}){coalesced}"
 
 
+def _pic(e: Any, kernel: Kernel) -> str:
+    masked = "|masked" if e.imr >> e.pin & 1 else ""
+    return f"chip {e.chip} pin {e.pin} ({_trig(e.elcr >> e.pin & 1)}{masked}){' (coalesced)' if e.coalesced else ''}"
+
+
 def _inhibit(e: Any, kernel: Kernel) -> str:
     return f"{'set' if e.set else 'cleared'} reason={e.reason}, inhibits=0x{e.inhibits:x} {e.name}"
 
@@ -120,13 +125,16 @@ _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
     ev.KvmMsiSetIrq: _msi,
     ev.KvmSetIrq: lambda e, k: f"gsi {e.gsi} level {e.level} source {e.irq_source_id}",
     ev.KvmIoapicSetIrq: _ioapic,
+    ev.KvmPicSetIrq: _pic,
     ev.KvmAckIrq: lambda e, k: f"irqchip {e.irqchip} pin {e.pin}",
     ev.KvmMmio: lambda e, k: f"mmio {'write' if e.write else 'read'} len 4 gpa 0x{e.gpa:x} val 0x{e.val:x}",
     ev.KvmVcpuWakeup: lambda e, k: (
         f"{'wait' if e.waited else 'poll'} time {e.ns} ns, polling {'valid' if e.valid else 'invalid'}"
     ),
     ev.KvmHaltPollNs: lambda e, k: f"vcpu {e.vcpu_id}: halt_poll_ns {e.new} ({'grow' if e.grow else 'shrink'} {e.old})",
-    ev.KvmPio: lambda e, k: f"pio_write at 0x{e.port:x} size 4 count 1 val 0x{e.val:x} ",
+    ev.KvmPio: lambda e, k: (
+        f"pio_{'write' if e.write else 'read'} at 0x{e.port:x} size {e.size} count 1 val 0x{e.val:x} "
+    ),
     ev.KvmUserspaceExit: lambda e, k: f"reason {e.reason} ({e.number})",
     ev.KvmApicvInhibitChanged: _inhibit,
 }
