@@ -237,6 +237,22 @@ class IoapicMessage(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PicOutput(Event):
+    """The 8259s' output rises or falls; a vCPU's event pass looks at it."""
+
+    kind: ClassVar[str] = "pic_output"
+    level: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PicAck(Event):
+    """The 8259s are acknowledged and give a vector."""
+
+    kind: ClassVar[str] = "pic_ack"
+    vector: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ack(Event):
     """The vector moves from IRR to ISR."""
 

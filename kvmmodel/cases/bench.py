@@ -52,7 +52,6 @@ class Bench:
     handled: list[list[int]] = field(default_factory=list)
     software: list[list[int]] = field(default_factory=list)  # INT n that wait for guest.run
     resampled: bool = False
-    to_pic: frozenset[int] = frozenset(range(16))  # GSIs that by default reach the 8259, too
 
     def new_step(self) -> None:
         self.events.clear()

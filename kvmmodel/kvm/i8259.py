@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from kvmmodel.events import KvmPicSetIrq
+from kvmmodel.events import KvmPicSetIrq, PicAck, PicOutput
 from kvmmodel.kvm.ack import KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, kvm_notify_acked_irq
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.lapic.registers import kvm_apic_accept_pic_intr
@@ -133,7 +133,13 @@ def pic_irq_request(kvm: Kvm, level: bool) -> None:
     pic: KvmPic = kvm.pic
     if not pic.output and (level or not kvm.host.has("pic_wakes_on_rise")):
         pic.wakeup_needed = True
-    pic.output = level
+    _set_output(kvm, level)
+
+
+def _set_output(kvm: Kvm, level: bool) -> None:
+    if kvm.pic.output != level:
+        trace(kvm.host, PicOutput, level)
+    kvm.pic.output = level
 
 
 @kernel(FILE)
@@ -172,7 +178,7 @@ def pic_intack(kvm: Kvm, chip: int, irq: int) -> None:
 def kvm_pic_read_irq(kvm: Kvm) -> int:
     """The acknowledge: the vector of what is served now. If the request has gone, the chip's line 7, not in service."""
     pic: KvmPic = kvm.pic
-    pic.output = False
+    _set_output(kvm, False)
     irq, chip = pic_get_irq(pic, 0), 0
     if irq >= 0:
         pic_intack(kvm, 0, irq)
@@ -181,6 +187,7 @@ def kvm_pic_read_irq(kvm: Kvm) -> int:
         if irq >= 0:
             pic_intack(kvm, 1, irq)
     vector = pic.pics[chip].irq_base + (irq if irq >= 0 else SPURIOUS)
+    trace(kvm.host, PicAck, vector)
     pic_update_irq(kvm)
     pic_unlock(kvm)
     return vector

@@ -163,7 +163,10 @@ class Vm:
         return self._ioctl(lambda: ioctl.signal_msi(self.machine.kvm, address, data))
 
     def irq_line(self, gsi: int, level: bool) -> int:
-        """KVM_IRQ_LINE_STATUS: how many accepted, 0: coalesced or dropped, 1 too when the line falls, -1: nobody."""
+        """KVM_IRQ_LINE_STATUS, the sum over the line's routes; -1: all of them refuse, or there is none.
+
+        The IOAPIC gives how many APICs accepted, an 8259 gives 1. Both: 0 coalesced, 1 the line falls, -1 masked.
+        """
         return self._ioctl(lambda: ioctl.irq_line(self.machine.kvm, gsi, bool(level)))
 
     def set_gsi_routing(self, routes: dict[int, list[Route]]) -> int:

@@ -1,7 +1,7 @@
 """The model beside the kernel that these tests run on, through /dev/kvm.
 
-What is compared is common code of x86 KVM, with any vendor module: registers, destinations, acceptance, PPR and EOI.
-Not compared: delivery itself, CR8, injection, and where the x2APIC ICR is kept, which are the vendor's.
+What is compared is common code of x86 KVM, with any vendor module: registers, destinations, acceptance, PPR and EOI, the
+8259s and GSI routing. Not compared: delivery itself, CR8, injection, and where the x2APIC ICR is kept: the vendor's.
 """
 
 import os
@@ -11,6 +11,7 @@ import random
 import pytest
 
 from kvmmodel import MsrError, Vm
+from kvmmodel.kvm.irqchip import IoapicRoute, MsiRoute, PicRoute
 from tests.machines import (
     DFR,
     ESR,
@@ -225,6 +226,59 @@ def test_apic_base(pair, old, new):
     both(pair, lambda made: (get_msr(made.vcpus[1], 0x1B), pages(made)))
 
 
+def irqchips(made):
+    return made.get_pic(0), made.get_pic(1), made.get_ioapic()
+
+
+def pic_state(pick):
+    """Any bytes; or what a guest could have left there."""
+    state = bytearray(pick.randbytes(16))
+    if pick.random() < 0.7:
+        state[4:14] = bytes(
+            [pick.randrange(8), pick.randrange(32) << 3, 0, 0, 0, 0, *(pick.randrange(2) for _ in range(4))]
+        )
+        state[15] = 0xDE
+    if pick.random() < 0.5:
+        state[3] = 0  # nothing in service
+    return bytes(state)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_lines_of_the_8259s(pair, seed):
+    """GSI 0 to 15 up and down, as KVM_IRQ_LINE_STATUS has it; now and then KVM_SET_IRQCHIP of one of the pair."""
+    pick = random.Random(seed)
+    for _ in range(300):
+        if pick.random() < 0.1:
+            chip, state = pick.randrange(2), pic_state(pick)
+            both(pair, lambda made, chip=chip, state=state: made.set_pic(chip, state))
+        else:
+            gsi, level = pick.randrange(16), pick.random() < 0.5
+            both(pair, lambda made, gsi=gsi, level=level: made.irq_line(gsi, level))
+        both(pair, irqchips)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_routing_tables(pair, seed):
+    """Which tables are taken, and what lines do then."""
+    pick = random.Random(seed)
+    for _ in range(40):
+        table = {pick.randrange(40): [route(pick) for _ in range(pick.choice([1, 1, 1, 2, 3]))] for _ in range(4)}
+        both(pair, lambda made, table=table: made.set_gsi_routing(table))
+        for gsi in (*table, 3):
+            for level in (True, True, False):
+                both(pair, lambda made, gsi=gsi, level=level: made.irq_line(gsi, level))
+        both(pair, irqchips)
+    both(pair, pages)
+
+
+def route(pick):
+    kind = pick.randrange(3)
+    if kind == 0:
+        return PicRoute(pick.randrange(2), pick.randrange(9))
+    return IoapicRoute(pick.randrange(25)) if kind == 1 else MsiRoute(address(pick.randrange(4)), pick.randrange(256))
+
+
 def test_the_model_has_what_the_driver_has():
     """The comparison calls the same names on both."""
-    assert all(hasattr(Vm, name) for name in ("signal_msi", "enable_x2apic_api"))
+    names = ("signal_msi", "enable_x2apic_api", "irq_line", "get_pic", "set_pic", "get_ioapic", "set_gsi_routing")
+    assert all(hasattr(Vm, name) for name in names)
