@@ -1,7 +1,8 @@
 """The model beside the kernel that these tests run on, through /dev/kvm.
 
-What is compared is common code of x86 KVM, with any vendor module: registers, destinations, acceptance, PPR and EOI, the
-8259s and GSI routing. Not compared: delivery itself, CR8, injection, and where the x2APIC ICR is kept: the vendor's.
+What is compared is common code of x86 KVM, with any vendor module: registers, destinations, acceptance, PPR and EOI,
+GSI routing, the 8259s and what they give the guest. Not compared: the vendor's delivery of the local APIC's vectors,
+CR8, and where the x2APIC ICR is kept.
 """
 
 import os
@@ -11,6 +12,7 @@ import random
 import pytest
 
 from kvmmodel import MsrError, Vm
+from kvmmodel.events import HandlerEnter
 from kvmmodel.kvm.irqchip import IoapicRoute, MsiRoute, PicRoute
 from tests.machines import (
     DFR,
@@ -39,6 +41,7 @@ from tests.machines import (
     word,
 )
 from tests.oracle.kvm_ioctl import RealVm
+from tests.oracle.real_guest import RealGuest
 
 WORDS = [4 * i for i in range(256)]
 VENDORS = {ICR, ICR + 4, ICR2}
@@ -254,6 +257,77 @@ def test_lines_of_the_8259s(pair, seed):
         else:
             gsi, level = pick.randrange(16), pick.random() < 0.5
             both(pair, lambda made, gsi=gsi, level=level: made.irq_line(gsi, level))
+        both(pair, irqchips)
+
+
+def guest_steps(pick, levels):
+    """A guest that programs the pair: sensibly at first, then anything. Not levels and auto EOI: that never ends."""
+    for chip, base, wiring in ((0, 0x30, 4), (0x80, 0x70, 2)):
+        yield ("out", 0x20 | chip, 0x11)
+        for value in (base, wiring, last_word(pick, levels)):
+            yield ("out", 0x21 | chip, value)
+    for _ in range(250):
+        chip = pick.choice([0, 0x80])
+        what = pick.choice(["host", "host", "open", "open", "in", "eoi", "eoi", "command", "data", "elcr", "init"])
+        if what == "host":
+            yield (what, pick.randrange(16), pick.random() < 0.6)
+        elif what == "open":
+            yield (what,)
+        elif what == "in":
+            yield (what, pick.choice([0x20, 0x21, 0xA0, 0xA1, 0x4D0, 0x4D1]))
+        elif what == "eoi":
+            yield ("out", 0x20 | chip, pick.choice([0x20, 0x60, 0xA0, 0xE0, 0xC0]) | pick.randrange(8))
+        elif what == "command":
+            yield ("out", 0x20 | chip, pick.choice([0x0A, 0x0B, 0x0C, 0x0E, 0x48, 0x68, 0x00, 0x80]))
+        elif what == "data":
+            yield ("out", 0x21 | chip, pick.choice([0, 0, 1 << pick.randrange(8), pick.randrange(256) & 0xFD]))
+        elif what == "elcr":
+            yield ("out", 0x4D0 | chip >> 7, pick.randrange(256) if levels else 0)
+        elif pick.random() < 0.3:
+            yield ("out", 0x20 | chip, 0x10 | pick.randrange(2))
+            yield ("out", 0x21 | chip, pick.randrange(256) & 0xFD)
+
+
+def last_word(pick, levels):
+    return 0x01 | pick.choice([0, 0x10]) | (0 if levels else 0x02)
+
+
+def in_model(made, step):
+    """What the step read (None: nothing), and the vectors that came meanwhile."""
+    guest, seen = made.vcpus[0].guest, len(made.trace.records)
+    found = None
+    if step[0] == "out":
+        guest.outb(*step[1:])
+    elif step[0] == "in":
+        found = guest.inb(step[1])
+    elif step[0] == "open":
+        for act in (guest.sti, guest.nop, guest.nop, guest.cli):
+            act()
+    made.run()
+    return found, [r.event.vector for r in made.trace.records[seen:] if isinstance(r.event, HandlerEnter)]
+
+
+@pytest.mark.parametrize("levels", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_guest_that_programs_the_8259s(pair, seed, levels):
+    """Ports, polls, EOIs and rotation; and which vector each acknowledge gives, in a guest that lets them in."""
+    made, real = pair
+    there = RealGuest(real)
+    made.world.idt[0] = dict.fromkeys(range(256), "none")
+    for step in guest_steps(random.Random(seed), levels):
+        if step[0] == "host":
+            both(pair, lambda made, step=step: made.irq_line(*step[1:]))
+        elif step[0] == "open":
+            _, expected = in_model(made, step)
+            got = []
+            while len(got) < len(expected):
+                got += there.step("open")[1]
+            assert got == expected
+        else:
+            found, vectors = in_model(made, step)
+            read, others = there.step(*step)
+            assert (vectors, others) == ([], [])
+            assert step[0] == "out" or read == found, step
         both(pair, irqchips)
 
 
