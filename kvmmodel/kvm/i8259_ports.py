@@ -102,7 +102,7 @@ def _data(kvm: Kvm, s: KvmKpicState, value: int) -> None:
 
 @kernel(FILE)
 def pic_poll_read(kvm: Kvm, chip: int) -> int:
-    """A poll: acknowledge and end of interrupt in one. Bit 7, from 6.5 on, says that there was one."""
+    """A poll: acknowledge and end of interrupt in one. Bit 7, not in old releases, says that there was one."""
     pic: KvmPic = kvm.pic
     irq = pic_get_irq(pic, chip)
     if irq < 0:

@@ -249,7 +249,7 @@ def test_auto_eoi_ends_it_at_the_acknowledge_and_tells_who_waits():
 
 @pytest.mark.parametrize("release", SERIES)
 def test_a_poll_is_acknowledge_and_eoi_in_one(release):
-    """Bit 7, which says that there was one, came with Linux 6.5."""
+    """Bit 7, which says that there was one, came between 6.1 and 6.6."""
     made = pics(release)
     guest = made.vcpus[0].guest
     lines(made, 5)
