@@ -331,6 +331,14 @@ class CheckBlock(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class KvmWaitLapicExpire(Event):
+    kind: ClassVar[str] = "kvm_wait_lapic_expire"
+    tracepoint: ClassVar[str | None] = "kvm_wait_lapic_expire"
+    vcpu_id: int
+    delta: int  # guest TSC ticks after the deadline; negative: before it
+
+
+@dataclass(frozen=True, slots=True)
 class TimerArmed(Event):
     kind: ClassVar[str] = "timer_armed"
     vcpu_id: int

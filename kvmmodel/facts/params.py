@@ -29,7 +29,7 @@ def processor(name: str) -> Processor:
 def resolve(cpu: Processor, kernel: Kernel, asked: dict[str, Any]) -> dict[str, Any]:
     """The parameters as they are once the modules are loaded. ValueError for one that this release does not have."""
     table = load("params")
-    here = {name: _default(row["default"], kernel) for name, row in table.items()}
+    here = {name: _default(row, kernel) for name, row in table.items()}
     for name in asked:
         if here.get(name) is None:
             names = ", ".join(n for n, v in here.items() if v is not None)
@@ -47,9 +47,12 @@ def resolve(cpu: Processor, kernel: Kernel, asked: dict[str, Any]) -> dict[str, 
     return found
 
 
-def _default(by_series: dict[str, Any], kernel: Kernel) -> Any:
-    value = None
-    for since, default in by_series.items():
+def _default(row: dict[str, Any], kernel: Kernel) -> Any:
+    """None: this release has no such parameter."""
+    value, until = None, row.get("until")
+    if until is not None and version(kernel.series) >= version(until):
+        return None
+    for since, default in row["default"].items():
         if version(kernel.series) >= version(since):
             value = default
     return value

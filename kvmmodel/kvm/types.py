@@ -103,7 +103,10 @@ class HostKernel:
 
 @dataclass(slots=True)
 class KvmTimer:
-    """struct kvm_timer. Times are virtual ns; ``tscdeadline`` is in guest TSC ticks (1 tick = 1 ns in the model)."""
+    """struct kvm_timer. Times are virtual ns; ``tscdeadline`` is in guest TSC ticks (1 tick = 1 ns in the model).
+
+    ``expired_tscdeadline``: the deadline whose interrupt is on its way and may have to be waited for, 0: none.
+    """
 
     hrtimer: Hrtimer
     period: int = 0
@@ -111,6 +114,7 @@ class KvmTimer:
     timer_mode: int = 0
     tscdeadline: int = 0
     expired_tscdeadline: int = 0
+    timer_advance_ns: int = 0
     pending: int = 0
     divide_count: int = 2
 

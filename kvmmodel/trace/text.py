@@ -132,6 +132,7 @@ _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
         f"{'wait' if e.waited else 'poll'} time {e.ns} ns, polling {'valid' if e.valid else 'invalid'}"
     ),
     ev.KvmHaltPollNs: lambda e, k: f"vcpu {e.vcpu_id}: halt_poll_ns {e.new} ({'grow' if e.grow else 'shrink'} {e.old})",
+    ev.KvmWaitLapicExpire: lambda e, k: f"vcpu {e.vcpu_id}: delta {e.delta} ({'early' if e.delta < 0 else 'late'})",
     ev.KvmPio: lambda e, k: (
         f"pio_{'write' if e.write else 'read'} at 0x{e.port:x} size {e.size} count 1 val 0x{e.val:x} "
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from kvmmodel.kvm.lapic.access import apic_set_spiv
+from kvmmodel.kvm.lapic.advance import initial_timer_advance
 from kvmmodel.kvm.lapic.map import kvm_recalculate_apic_map
 from kvmmodel.kvm.lapic.priority import apic_update_ppr, kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.registers import (
@@ -38,7 +39,7 @@ FILE = "arch/x86/kvm/lapic.c"
 def kvm_create_lapic(vcpu: KvmVcpu) -> None:
     hrtimer = Hrtimer(vcpu, vcpu.cpu, apic_timer_fn)
     vcpu.kvm.host.timers.append(hrtimer)
-    vcpu.apic = KvmLapic(vcpu, KvmTimer(hrtimer))
+    vcpu.apic = KvmLapic(vcpu, KvmTimer(hrtimer, timer_advance_ns=initial_timer_advance(vcpu.kvm.host.params)))
     vcpu.apic.apic_base = hw.APIC_DEFAULT_PHYS_BASE | hw.MSR_IA32_APICBASE_ENABLE
     if vcpu.vcpu_id == 0:
         vcpu.apic.apic_base |= hw.MSR_IA32_APICBASE_BSP

@@ -69,12 +69,15 @@ def start_sw_timer(apic: KvmLapic) -> None:
 
 @kernel(FILE)
 def start_sw_tscdeadline(apic: KvmLapic) -> None:
-    """The guest's TSC is the virtual clock: 1 tick is 1 ns. A deadline in the past expires at once."""
+    """Armed early by timer_advance_ns; kvm_wait_lapic_expire spins the rest. What is not further off expires at once.
+
+    The guest's TSC is the virtual clock: 1 tick is 1 ns.
+    """
     timer = apic.timer
     if not timer.tscdeadline:
         return
-    if timer.tscdeadline > apic.vcpu.kvm.host.current.now:
-        _arm(apic, timer.tscdeadline)
+    if timer.tscdeadline - apic.vcpu.kvm.host.current.now > timer.timer_advance_ns:
+        _arm(apic, timer.tscdeadline - timer.timer_advance_ns)
     else:
         apic_timer_expired(apic, False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvmmodel.events import KvmEntry, KvmExit, KvmUserspaceExit, TprSync
+from kvmmodel.kvm.lapic.advance import kvm_wait_lapic_expire
 from kvmmodel.kvm.lapic.registers import APIC_TASKPRI
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.sched import native_smp_send_reschedule
@@ -34,6 +35,7 @@ def svm_vcpu_run(vcpu: KvmVcpu) -> Run:
     if vcpu.immediate_exit:
         native_smp_send_reschedule(host, host.current)  # pending at VMRUN: the event goes in, and out it comes
     sync_lapic_to_cr8(vcpu)
+    kvm_wait_lapic_expire(vcpu)
     yield VMRUN
     sync_cr8_to_lapic(vcpu)
     if host.has("exit_traced_in_run"):
