@@ -248,7 +248,7 @@ def clear_isr(cast: Cast, record: Record, e: Any) -> Told | None:
     return in_kvm(cast, record, "eoi", f"`apic_set_eoi` clears ISR `{e.vector:#x}`", f"of vCPU {e.vcpu_id}", why)
 
 
-def _pv_eoi(cast: Cast, record: Record, e: Any) -> Told:
+def pv_eoi(cast: Cast, record: Record, e: Any) -> Told:
     why = "The guest finds its PV EOI bit set and clears it: that was the EOI, without an exit."
     return Told("eoi", _guest(cast, e.vcpu_id), None, "PV EOI bit cleared", "no exit", who_on("Guest", record), why)
 
@@ -258,7 +258,7 @@ def _pv_eoi_arm(cast: Cast, record: Record, e: Any) -> Told | None:
     return in_kvm(cast, record, "table", "arm PV EOI", "a bit in guest memory", why)
 
 
-def _timer_armed(cast: Cast, record: Record, e: Any) -> Told | None:
+def timer_armed(cast: Cast, record: Record, e: Any) -> Told | None:
     why = "KVM arms an hrtimer of the host for the guest's deadline."
     return in_kvm(cast, record, "timer", "hrtimer armed", "for the guest's deadline", why)
 
@@ -290,8 +290,8 @@ TELLERS: dict[type[ev.Event], Teller] = {
     ev.SetMode: _set_mode,
     ev.HandlerEnter: handler,
     ev.ClearIsr: clear_isr,
-    ev.PvEoiByGuest: _pv_eoi,
+    ev.PvEoiByGuest: pv_eoi,
     ev.PvEoiArm: _pv_eoi_arm,
-    ev.TimerArmed: _timer_armed,
+    ev.TimerArmed: timer_armed,
     ev.TimerPending: _timer_pending,
 }
