@@ -143,6 +143,17 @@ class KvmIoapicSetIrq(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class KvmPicSetIrq(Event):
+    kind: ClassVar[str] = "kvm_pic_set_irq"
+    tracepoint: ClassVar[str | None] = "kvm_pic_set_irq"
+    chip: int
+    pin: int
+    elcr: int
+    imr: int
+    coalesced: bool
+
+
+@dataclass(frozen=True, slots=True)
 class KvmAckIrq(Event):
     kind: ClassVar[str] = "kvm_ack_irq"
     tracepoint: ClassVar[str | None] = "kvm_ack_irq"
@@ -184,6 +195,8 @@ class KvmPio(Event):
     tracepoint: ClassVar[str | None] = "kvm_pio"
     port: int
     val: int
+    size: int
+    write: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +234,22 @@ class IoapicMessage(Event):
     kind: ClassVar[str] = "ioapic_message"
     pin: int
     e: int  # the redirection entry
+
+
+@dataclass(frozen=True, slots=True)
+class PicOutput(Event):
+    """The 8259s' output rises or falls; a vCPU's event pass looks at it."""
+
+    kind: ClassVar[str] = "pic_output"
+    level: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PicAck(Event):
+    """The 8259s are acknowledged and give a vector."""
+
+    kind: ClassVar[str] = "pic_ack"
+    vector: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from kvmmodel import GuestFault, Host, MsrError, Vcpu, Vm
 from kvmmodel.events import Event, HandlerEnter
 from kvmmodel.facts.releases import series
 
-CPUS = ("zen1", "zen1+", "zen2", "zen3", "zen4", "zen5", "hygon", "tcg", "none")
+CPUS = ("zen1", "zen1+", "zen2", "zen3", "zen4", "zen5", "hygon", "zen4-nested", "tcg", "none")
 
 
 def parameters(function):
@@ -98,7 +98,9 @@ def test_where_avic_would_be_on_there_is_no_vm_yet(cpu, kernel, avic):
         host.create_vm()
 
 
-@pytest.mark.parametrize(("cpu", "kernel"), [("zen4", "6.12"), ("zen2", "6.18"), ("zen3", "6.18"), ("tcg", "7.3")])
+@pytest.mark.parametrize(
+    ("cpu", "kernel"), [("zen4", "6.12"), ("zen2", "6.18"), ("zen3", "6.18"), ("tcg", "7.3"), ("zen4-nested", "7.3")]
+)
 def test_where_avic_is_off_by_default_there_is_one(cpu, kernel):
     assert Host(cpu, kernel).create_vm().vcpus[0].apicv_active is False
 

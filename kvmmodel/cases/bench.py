@@ -55,7 +55,6 @@ class Bench:
     software: list[list[int]] = field(default_factory=list)  # INT n that wait for guest.run
     resampled: bool = False
     vmcb12: dict[int, Vmcb] = field(default_factory=dict)  # the VMCB that L1 on a vCPU ran last
-    to_pic: frozenset[int] = frozenset(range(16))  # GSIs that by default reach the 8259, too
 
     def new_step(self) -> None:
         self.events.clear()

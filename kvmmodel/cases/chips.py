@@ -1,4 +1,4 @@
-"""The ops on interrupt lines, routes and the IOAPIC."""
+"""The ops on interrupt lines, routes, the IOAPIC and the 8259s."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kvmmodel.cases import guest
-from kvmmodel.cases.bench import Bench, NotInModel
+from kvmmodel.cases.bench import Bench, NotInModel, on_cpu
+from kvmmodel.kvm.i8259 import PIC_NUM_PINS, kvm_pic_read_irq, kvm_pic_set_irq
 from kvmmodel.kvm.ioapic import (
     IOAPIC_DEFAULT_BASE_ADDRESS,
     IOAPIC_NUM_PINS,
@@ -20,13 +21,15 @@ from kvmmodel.kvm.ioapic import (
     kvm_ioapic_set_irq,
     kvm_ioapic_update_eoi,
 )
-from kvmmodel.kvm.irqchip import KVM_USERSPACE_IRQ_SOURCE_ID, IoapicRoute, MsiRoute, Route
+from kvmmodel.kvm.irqchip import KVM_USERSPACE_IRQ_SOURCE_ID, IoapicRoute, MsiRoute, PicRoute, Route
 
 Args = dict[str, Any]
 DELIVERY = {"fixed": 0, "lowest": 1, "smi": 2, "nmi": 4, "init": 5, "startup": 6, "extint": 7}
 RTC_PIN = 8
 POLARITY = 1 << 13
 MSI_ADDRESS = 0xFEE00000
+CHIPS = ("primary", "secondary")
+PIC_PORTS = {"cmd": (0x20, 0xA0), "data": (0x21, 0xA1), "elcr": (0x4D0, 0x4D1)}
 WRITTEN_BITS = {
     "trigger": RTE_LEVEL,
     "mask": RTE_MASKED,
@@ -39,20 +42,14 @@ WRITTEN_BITS = {
 def irq_line(bench: Bench, args: Args) -> int:
     pin, level, kvm = args["pin"], bool(args["level"]), bench.vm.machine.kvm
     if args["to"] == "gsi":
-        _no_pic(bench, pin)
         return bench.vm.irq_line(pin, level)
-    if args["to"] != "ioapic":
-        raise NotInModel("pic")
+    if args["to"] == "pic":
+        return kvm_pic_set_irq(kvm, pin, KVM_USERSPACE_IRQ_SOURCE_ID, level) if 0 <= pin < PIC_NUM_PINS else -1
     if not 0 <= pin < IOAPIC_NUM_PINS:
         return -1
     if args.get("status") and pin == RTC_PIN:
         raise NotInModel("coalescing of the RTC's line")
     return kvm_ioapic_set_irq(kvm, kvm.ioapic, pin, KVM_USERSPACE_IRQ_SOURCE_ID, level)
-
-
-def _no_pic(bench: Bench, gsi: int) -> None:
-    if gsi in bench.to_pic:
-        raise NotInModel("the 8259 behind a line")
 
 
 def irqfd_resample(bench: Bench, args: Args) -> None:
@@ -129,19 +126,44 @@ def ioapic_eoi(bench: Bench, args: Args) -> None:
     kvm_ioapic_update_eoi(vcpu, vcpu.kvm.ioapic, args["vector"], not pins or any(map(is_level, pins)))
 
 
+def _pic_out(bench: Bench, pic: str, port: str, value: int) -> None:
+    guest.outb(bench, bench.vm.vcpus[0], PIC_PORTS[port][CHIPS.index(pic)], value)
+
+
+def pic_init(bench: Bench, args: Args) -> None:
+    first, *others = args["icw"]
+    _pic_out(bench, args["pic"], "cmd", first)
+    for word in others:
+        _pic_out(bench, args["pic"], "data", word)
+
+
+def pic_write(bench: Bench, args: Args) -> None:
+    _pic_out(bench, args["pic"], args["port"], args["value"])
+
+
+def pic_read(bench: Bench, args: Args) -> int:
+    return guest.inb(bench, bench.vm.vcpus[0], PIC_PORTS["cmd"][CHIPS.index(args["pic"])])
+
+
+def pic_ack(bench: Bench, args: Args) -> int | None:
+    kvm = bench.vm.machine.kvm
+    if not kvm.pic.output:
+        return None
+    with on_cpu(bench, bench.vm.vcpus[0]):
+        return kvm_pic_read_irq(kvm)
+
+
 def _route(chip: str, pin: int) -> Route:
-    if chip not in ("ioapic", "msi"):
-        raise NotInModel("pic")
-    return IoapicRoute(pin) if chip == "ioapic" else MsiRoute(MSI_ADDRESS, pin)
+    if chip == "msi":
+        return MsiRoute(MSI_ADDRESS, pin)
+    return IoapicRoute(pin) if chip == "ioapic" else PicRoute(CHIPS.index(chip.removeprefix("pic_")), pin)
 
 
 def routes_set(bench: Bench, args: Args) -> int:
     table = dict[int, list[Route]]()
     for gsi, chip, pin in args["routes"]:
         table.setdefault(gsi, []).append(_route(chip, pin))
-    result = bench.vm.set_gsi_routing(table)
-    bench.to_pic = bench.to_pic if result else frozenset()
-    return result
+    return bench.vm.set_gsi_routing(table)
 
 
 def routes_add(bench: Bench, args: Args) -> int:
@@ -151,7 +173,6 @@ def routes_add(bench: Bench, args: Args) -> int:
 
 
 def routes_count(bench: Bench, args: Args) -> int:
-    _no_pic(bench, args["gsi"])
     return len(bench.vm.machine.kvm.routing.get(args["gsi"], ()))
 
 
@@ -164,6 +185,10 @@ OPS: dict[str, Callable[[Bench, Args], Any]] = {
     "ioapic.write": ioapic_write,
     "ioapic.read": ioapic_read,
     "ioapic.eoi": ioapic_eoi,
+    "pic.init": pic_init,
+    "pic.write": pic_write,
+    "pic.read": pic_read,
+    "pic.ack": pic_ack,
     "routes.set": routes_set,
     "routes.add": routes_add,
     "routes.count": routes_count,

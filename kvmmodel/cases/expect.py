@@ -17,6 +17,9 @@ from kvmmodel.events import (
     MakeRequest,
     SetIrr,
 )
+from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
+from kvmmodel.kvm.ack import NAMES as CHIP_NAMES
+from kvmmodel.kvm.i8259 import KvmKpicState
 from kvmmodel.kvm.lapic.access import kvm_lapic_reg_read
 from kvmmodel.kvm.lapic.priority import apic_find_highest_irr
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable
@@ -28,6 +31,15 @@ from kvmmodel.silicon import vmcb as exits
 Checkpoint = dict[str, Any]
 SELECTORS = ("after", "cpu", "pin", "pic")
 DELIVERY = ("fixed", "lowest", "smi", "reserved", "nmi", "init", "startup", "extint")
+PICS = ("primary", "secondary")
+PIC_FLAGS = {
+    "auto_eoi": "auto_eoi",
+    "sfnm": "special_fully_nested_mode",
+    "rotate": "rotate_on_auto_eoi",
+    "special_mask": "special_mask",
+    "poll": "poll",
+    "read_isr": "read_reg_select",
+}
 SHORTHAND = ("none", "self", "all", "all_but_self")
 
 
@@ -91,7 +103,7 @@ def _eoi_sent(bench: Bench, point: Checkpoint) -> int | None:
     for event in bench.events:
         if isinstance(event, KvmEoi):
             vector = event.vector
-        elif isinstance(event, KvmAckIrq) and vector is not None:
+        elif isinstance(event, KvmAckIrq) and event.irqchip == CHIP_NAMES[KVM_IRQCHIP_IOAPIC] and vector is not None:
             sent = vector
     return sent
 
@@ -124,6 +136,15 @@ def _rte(bench: Bench, point: Checkpoint) -> int:
     return bench.vm.get_ioapic()[1][point.get("pin", 0)]
 
 
+def _pic(bench: Bench, point: Checkpoint) -> KvmKpicState:
+    chip: KvmKpicState = bench.vm.machine.kvm.pic.pics[PICS.index(point.get("pic", "primary"))]
+    return chip
+
+
+def _pic_flags(bench: Bench, point: Checkpoint) -> list[str]:
+    return [flag for flag, name in PIC_FLAGS.items() if getattr(_pic(bench, point), name)]
+
+
 KEYS: dict[str, Callable[[Bench, Checkpoint], Any]] = {
     "returns": lambda bench, point: bench.result,
     "gp": lambda bench, point: bench.gp,
@@ -151,6 +172,14 @@ KEYS: dict[str, Callable[[Bench, Checkpoint], Any]] = {
     "remote_irr": lambda bench, point: _rte(bench, point) >> 14 & 1,
     "fired": lambda bench, point: bench.fired[point.get("pin", 0)],
     "lines": lambda bench, point: hw.vectors(bench.vm.get_ioapic()[0]),
+    "pic_irr": lambda bench, point: hw.vectors(_pic(bench, point).irr),
+    "pic_isr": lambda bench, point: hw.vectors(_pic(bench, point).isr),
+    "pic_imr": lambda bench, point: hw.vectors(_pic(bench, point).imr),
+    "elcr": lambda bench, point: hw.vectors(_pic(bench, point).elcr),
+    "priority_add": lambda bench, point: _pic(bench, point).priority_add,
+    "irq_base": lambda bench, point: _pic(bench, point).irq_base,
+    "pic_flags": _pic_flags,
+    "ready": lambda bench, point: bool(bench.vm.machine.kvm.pic.output),
     "resampled": lambda bench, point: bench.resampled,
     "handler_at": _handler_at,
     "exit": lambda bench, point: nested.last_exit(bench, point.get("cpu", 0)),

@@ -4,13 +4,8 @@ tests/evidence/data/peer_cases.md defines every word. In short:
 
 A file is one JSON object: ``vocabulary`` (see words.py) and ``cases``. A case has ``id`` and ``chip``; ``given``, what
 differs from the initial state; ``sweep`` and ``where``, the points that it is run at; ``steps``; ``expect``, a list of
-<<<<<<< HEAD
-checkpoints ``{"after": step, ...}``; and ``kvm``, whose relation says if KVM does the ``same`` or ``differs`` (then
-it does ``kvm.expect``), or why nothing is run: the case is ``out`` of the model's scope, or the question is ``open``.
-=======
 checkpoints ``{"after": step, ...}``; and ``kvm``, whose relation says whether KVM does the ``same`` or ``differs``
 (then it does ``kvm.expect``), or why nothing is run: the case is ``out`` of scope, or the question is ``open``.
->>>>>>> cases
 """
 
 from __future__ import annotations

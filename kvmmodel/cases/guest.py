@@ -7,7 +7,7 @@ from typing import Any
 
 from kvmmodel.cases.bench import Bench, deliver_timer, exit_half, on_cpu, switch
 from kvmmodel.events import VcpuReset
-from kvmmodel.guest.cpu import NMI_VECTOR, leave, vnmi, window
+from kvmmodel.guest.cpu import IOIO, NMI_VECTOR, leave, vnmi, window
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode
 from kvmmodel.kvm.requests import KVM_REQ_UNBLOCK, kvm_check_request
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable
@@ -50,6 +50,16 @@ def mmio_write(bench: Bench, vcpu: Vcpu, address: int, value: int, size: int = 4
 
 def mmio_read(bench: Bench, vcpu: Vcpu, address: int, size: int = 4) -> int:
     _mmio(bench, vcpu, address, size, False)
+    return vcpu.inside.regs.value
+
+
+def outb(bench: Bench, vcpu: Vcpu, port: int, value: int) -> None:
+    vcpu.inside.regs.value = value
+    exit_half(bench, vcpu, exits.SVM_EXIT_IOIO, port << 16 | IOIO["outb"])
+
+
+def inb(bench: Bench, vcpu: Vcpu, port: int) -> int:
+    exit_half(bench, vcpu, exits.SVM_EXIT_IOIO, port << 16 | IOIO["inb"])
     return vcpu.inside.regs.value
 
 

@@ -43,6 +43,8 @@ FORMS = {
     "write_cr8": "MOV CR8 = {a:#x}",
     "read_cr8": "MOV r, CR8",
     "out": "OUT {a:#x} = {b:#x}",
+    "outb": "OUT {a:#x} = {b:#x}, a byte",
+    "inb": "IN AL, {a:#x}",
     "hlt": "HLT",
     "sti": "STI",
     "cli": "CLI",
@@ -52,6 +54,9 @@ FORMS = {
     "pause": "PAUSE",
     "btr": "BTR [{a:#x}], 0",
 }
+
+# EXITINFO1 below the port: size, and IN
+IOIO = {"out": 4 << 4, "outb": 1 << 4, "inb": 1 << 4 | hw.SVM_IOIO_TYPE_IN}
 
 Code = Generator[Insn, int, None]
 
@@ -221,9 +226,9 @@ def execute(guest: GuestCpu, insn: Insn) -> int | None:
     if op in ("mmio_write", "mmio_read"):
         regs.gpa, regs.value, regs.write = insn.a, insn.b, op == "mmio_write"
         return leave(guest, hw.SVM_EXIT_NPF, 0xF if regs.write else 0xD, insn.a)
-    if op == "out":
-        regs.port, regs.value = insn.a, insn.b
-        return leave(guest, hw.SVM_EXIT_IOIO, insn.a << 16 | 0x40, regs.rip + regs.length)
+    if op in IOIO:
+        regs.value = insn.b
+        return leave(guest, hw.SVM_EXIT_IOIO, insn.a << 16 | IOIO[op], regs.rip + regs.length)
     if op == "hlt":
         return leave(guest, hw.SVM_EXIT_HLT, 0, 0)
     if op == "write_cr8":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kvmmodel.kvm.ack import kvm_register_irq_ack_notifier
 from kvmmodel.kvm.irq import kvm_msi_to_lapic_irq
 from kvmmodel.kvm.irqchip import (
     KVM_IRQFD_RESAMPLE_IRQ_SOURCE_ID,
     KVM_USERSPACE_IRQ_SOURCE_ID,
-    IoapicRoute,
     MsiRoute,
     kvm_set_irq,
 )
@@ -75,11 +75,9 @@ def process_one_work(kvm: Kvm, gsi: int) -> None:
 
 
 def assign_resampler(kvm: Kvm, gsi: int, signal: Callable[[], None]) -> None:
-    """KVM_IRQFD with KVM_IRQFD_FLAG_RESAMPLE: listen for the acknowledge of the IOAPIC pins that the GSI reaches."""
+    """KVM_IRQFD with KVM_IRQFD_FLAG_RESAMPLE: listen for the acknowledge of the pins that the GSI reaches."""
     kvm.resampled_gsis.add(gsi)
-    for route in kvm.routing.get(gsi, []):
-        if isinstance(route, IoapicRoute):
-            kvm.ioapic.ack.setdefault(route.pin, []).append(lambda: irqfd_resampler_ack(kvm, gsi, signal))
+    kvm_register_irq_ack_notifier(kvm, gsi, lambda: irqfd_resampler_ack(kvm, gsi, signal))
     kvm_make_scan_ioapic_request(kvm)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kvmmodel.events import IoapicMessage, KvmAckIrq, KvmIoapicSetIrq
+from kvmmodel.events import IoapicMessage, KvmIoapicSetIrq
+from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC, kvm_irq_has_notifier, kvm_notify_acked_irq
 from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.lapic.accept import kvm_irq_delivery_to_apic
 from kvmmodel.kvm.lapic.map import LapicIrq, kvm_apic_match_dest
@@ -31,7 +31,7 @@ RTE_MASKED = 1 << 16
 class KvmIoapic:
     """struct kvm_ioapic. ``redirtbl`` entries are 64-bit; ``irr`` and ``irr_delivered`` are bitmaps of pins.
 
-    ``line_states``: for each pin the sources that assert it. ``ack``: called with a pin when its interrupt ends.
+    ``line_states``: for each pin the sources that assert it.
     """
 
     redirtbl: list[int] = field(default_factory=lambda: [RTE_MASKED] * IOAPIC_NUM_PINS)
@@ -40,7 +40,6 @@ class KvmIoapic:
     ioregsel: int = 0
     id: int = 0
     line_states: list[set[int]] = field(default_factory=lambda: [set() for _ in range(IOAPIC_NUM_PINS)])
-    ack: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
 
 
 def is_level(entry: int) -> bool:
@@ -110,20 +109,12 @@ def kvm_ioapic_update_eoi(vcpu: KvmVcpu, ioapic: KvmIoapic, vector: int, level: 
 
 @kernel(FILE)
 def kvm_ioapic_update_eoi_one(vcpu: KvmVcpu, ioapic: KvmIoapic, pin: int, level: bool) -> None:
-    kvm_notify_acked_irq(vcpu.kvm, ioapic, pin)
+    kvm_notify_acked_irq(vcpu.kvm, KVM_IRQCHIP_IOAPIC, pin)
     if not level or vcpu.apic.regs.get(hw.APIC_SPIV, 0) & hw.APIC_SPIV_DIRECTED_EOI:
         return
     ioapic.redirtbl[pin] &= ~RTE_REMOTE_IRR
     if not ioapic.redirtbl[pin] & RTE_MASKED and ioapic.irr >> pin & 1:
         ioapic_service(vcpu.kvm, ioapic, pin)
-
-
-@kernel("virt/kvm/eventfd.c")
-def kvm_notify_acked_irq(kvm: Kvm, ioapic: KvmIoapic, pin: int) -> None:
-    """Whoever waits for the end of this pin's interrupt: the PIT, a resampling irqfd."""
-    trace(kvm.host, KvmAckIrq, "IOAPIC", pin)
-    for notify in ioapic.ack.get(pin, ()):
-        notify()
 
 
 @kernel("arch/x86/kvm/x86.c")
@@ -139,7 +130,7 @@ def kvm_ioapic_scan_entry(vcpu: KvmVcpu, ioapic: KvmIoapic) -> set[int]:
     pending = vcpu.apic.irr | vcpu.apic.isr
     found = set()
     for pin, entry in enumerate(ioapic.redirtbl):
-        if not is_level(entry) and not ioapic.ack.get(pin):
+        if not is_level(entry) and not kvm_irq_has_notifier(vcpu.kvm, KVM_IRQCHIP_IOAPIC, pin):
             continue
         irq = decode(entry)
         meant = kvm_apic_match_dest(vcpu, None, irq.shorthand, irq.dest_id, irq.dest_mode)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from errno import EAGAIN
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kvmmodel.events import KvmApicvInhibitChanged, KvmUserspaceExit
-from kvmmodel.kvm import svm  # noqa: F401 -- loads the vendor module
-from kvmmodel.kvm.i8259 import kvm_pic_update_irq
+from kvmmodel.kvm import (
+    i8259,
+    svm,  # noqa: F401 -- loads the vendor module
+)
+from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.ioapic import KvmIoapic, kvm_get_ioapic, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
-from kvmmodel.kvm.irqchip import Route, default_routes, kvm_set_irq_routing, kvm_vm_ioctl_irq_line
+from kvmmodel.kvm.irqchip import (
+    Route,
+    kvm_set_irq_routing,
+    kvm_setup_default_ioapic_and_pic_routing,
+    kvm_vm_ioctl_irq_line,
+)
 from kvmmodel.kvm.kvm_main import kvm_vcpu_block
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.state import kvm_apic_get_state, kvm_apic_set_state, kvm_create_lapic
@@ -33,7 +41,8 @@ from kvmmodel.kvm.x86.inject import kvm_apic_accept_events, kvm_vcpu_reset
 from kvmmodel.kvm.x86.msrs import kvm_set_msr_ignored_check
 from kvmmodel.kvm.x86.run import vcpu_run
 
-X86, MAIN = "arch/x86/kvm/x86.c", "virt/kvm/kvm_main.c"
+# the irqchip ioctls are in x86.c up to 6.12
+X86, IRQ, MAIN = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c", "virt/kvm/kvm_main.c"
 T = TypeVar("T")
 
 
@@ -117,8 +126,11 @@ def kvm_arch_vcpu_ioctl_run(vcpu: KvmVcpu) -> Suspend | None:
     """Run, or go on running, until the thread gives the CPU away (returns why) or goes to userspace (None)."""
     waits = vcpu.mp_state == KVM_MP_STATE_UNINITIALIZED
     if vcpu.run is None:
-        vcpu.exit = None
         vcpu_load(vcpu)
+        if vcpu.complete_userspace_io is not None:
+            complete, vcpu.complete_userspace_io = vcpu.complete_userspace_io, None
+            complete(vcpu)
+        vcpu.exit = None
         vcpu.run = kvm_vcpu_block(vcpu) if waits else vcpu_run(vcpu)
     try:
         return vcpu.run.send(None)
@@ -175,8 +187,8 @@ def kvm_arch_vcpu_ioctl_set_mpstate(vcpu: KvmVcpu, state: str) -> None:
 def create_vm(kvm: Kvm) -> None:
     """KVM_CREATE_VM and KVM_CREATE_IRQCHIP."""
     entry_SYSCALL_64_after_hwframe(kvm_dev_ioctl, kvm_create_vm, kvm)
-    kvm.ioapic = KvmIoapic()
-    kvm.routing = {**default_routes()}
+    kvm.ioapic, kvm.pic = KvmIoapic(), i8259.KvmPic()
+    kvm_setup_default_ioapic_and_pic_routing(kvm)
 
 
 def irq_line(kvm: Kvm, gsi: int, level: bool) -> int:
@@ -188,19 +200,37 @@ def set_gsi_routing(kvm: Kvm, table: dict[int, list[Route]]) -> int:
 
 
 def get_ioapic(kvm: Kvm) -> tuple[int, tuple[int, ...]]:
-    state: tuple[int, tuple[int, ...]] = vm_ioctl(kvm_get_ioapic, kvm.ioapic)
+    state: tuple[int, tuple[int, ...]] = vm_ioctl(kvm_vm_ioctl_get_irqchip, kvm, KVM_IRQCHIP_IOAPIC)
     return state
 
 
 def set_ioapic(kvm: Kvm, irr: int, redirtbl: tuple[int, ...]) -> None:
-    vm_ioctl(kvm_vm_ioctl_set_irqchip, kvm, irr, redirtbl)
+    vm_ioctl(kvm_vm_ioctl_set_irqchip, kvm, KVM_IRQCHIP_IOAPIC, (irr, redirtbl))
 
 
-@kernel(X86)
-def kvm_vm_ioctl_set_irqchip(kvm: Kvm, irr: int, redirtbl: tuple[int, ...]) -> None:
-    """KVM_SET_IRQCHIP of the IOAPIC; whichever chip it was, the 8259 is asked for its output afterwards."""
-    kvm_set_ioapic(kvm, kvm.ioapic, irr, redirtbl)
-    kvm_pic_update_irq(kvm)
+def get_pic(kvm: Kvm, chip: int) -> bytes:
+    state: bytes = vm_ioctl(kvm_vm_ioctl_get_irqchip, kvm, chip)
+    return state
+
+
+def set_pic(kvm: Kvm, chip: int, state: bytes) -> None:
+    vm_ioctl(kvm_vm_ioctl_set_irqchip, kvm, chip, state)
+
+
+@kernel(IRQ)
+def kvm_vm_ioctl_get_irqchip(kvm: Kvm, chip: int) -> Any:
+    """KVM_GET_IRQCHIP."""
+    return kvm_get_ioapic(kvm.ioapic) if chip == KVM_IRQCHIP_IOAPIC else i8259.get_state(kvm.pic, chip)
+
+
+@kernel(IRQ)
+def kvm_vm_ioctl_set_irqchip(kvm: Kvm, chip: int, state: Any) -> None:
+    """KVM_SET_IRQCHIP. Whichever chip it was, the 8259s compute their output afterwards."""
+    if chip == KVM_IRQCHIP_IOAPIC:
+        kvm_set_ioapic(kvm, kvm.ioapic, *state)
+    else:
+        i8259.set_state(kvm.pic, chip, state)
+    i8259.kvm_pic_update_irq(kvm)
 
 
 def signal_msi(kvm: Kvm, address: int, data: int) -> int:

@@ -1,22 +1,29 @@
-"""GSI routing: from an interrupt line's number to IOAPIC pins and messages. virt/kvm/irqchip.c.
-
-This version has no 8259: by default GSI 0 to 23 reach the IOAPIC only.
-"""
+"""GSI routing: from a line's number to pins of the 8259s and the IOAPIC, or to a message. virt/kvm/irqchip.c."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from kvmmodel.events import KvmSetIrq
+from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
+from kvmmodel.kvm.i8259 import PIC_NUM_PINS, kvm_pic_set_irq
 from kvmmodel.kvm.ioapic import IOAPIC_NUM_PINS, kvm_ioapic_set_irq
 from kvmmodel.kvm.irq import kvm_set_msi
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import Kvm, trace
 
-FILE = "virt/kvm/irqchip.c"
+FILE, IRQ_COMM = "virt/kvm/irqchip.c", "arch/x86/kvm/irq_comm.c"
 KVM_USERSPACE_IRQ_SOURCE_ID = 0
 KVM_IRQFD_RESAMPLE_IRQ_SOURCE_ID = 1
 KVM_MAX_IRQ_ROUTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class PicRoute:
+    """``chip``: 0 the primary 8259, 1 the secondary. They count as two chips, each with pins 0 to 7."""
+
+    chip: int
+    pin: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +37,23 @@ class MsiRoute:
     data: int
 
 
-Route = IoapicRoute | MsiRoute
+Route = PicRoute | IoapicRoute | MsiRoute
 
 
 def default_routes() -> dict[int, list[Route]]:
-    return {gsi: [IoapicRoute(gsi)] for gsi in range(IOAPIC_NUM_PINS)}
+    """It is not known which of the two a guest uses, so a line goes to both; only the IOAPIC has more than 16."""
+    routes: dict[int, list[Route]] = {gsi: [IoapicRoute(gsi)] for gsi in range(IOAPIC_NUM_PINS)}
+    for gsi in range(PIC_NUM_PINS):
+        routes[gsi].append(PicRoute(*divmod(gsi, 8)))
+    return routes
+
+
+@kernel(
+    "arch/x86/kvm/irq.c",
+    was={"5.10": "kvm_setup_default_irq_routing", "6.18": "kvm_setup_default_ioapic_and_pic_routing"},
+)
+def kvm_setup_default_ioapic_and_pic_routing(kvm: Kvm) -> int:
+    return kvm_set_irq_routing(kvm, default_routes())
 
 
 @kernel(FILE)
@@ -46,7 +65,15 @@ def kvm_set_irq_routing(kvm: Kvm, table: dict[int, list[Route]]) -> int:
             if setup_routing_entry(made, gsi, route):
                 return -22
     kvm.routing = made
+    kvm.chip_pins = {_pin(r): gsi for gsi, routes in made.items() for r in routes if not isinstance(r, MsiRoute)}
     return 0
+
+
+def _pin(route: PicRoute | IoapicRoute) -> tuple[int, int]:
+    """Its chip, and its pin there; those of the secondary 8259 count from 8."""
+    if isinstance(route, PicRoute):
+        return route.chip, route.pin + 8 * route.chip
+    return KVM_IRQCHIP_IOAPIC, route.pin
 
 
 @kernel(FILE)
@@ -56,8 +83,12 @@ def setup_routing_entry(made: dict[int, list[Route]], gsi: int, route: Route) ->
         return -22
     if isinstance(route, IoapicRoute) and not 0 <= route.pin < IOAPIC_NUM_PINS:
         return -22
+    if isinstance(route, PicRoute) and (route.chip not in (0, 1) or not 0 <= route.pin < PIC_NUM_PINS // 2):
+        return -22
     before = made.setdefault(gsi, [])
-    if any(isinstance(route, MsiRoute) or isinstance(old, MsiRoute) or type(old) is type(route) for old in before):
+    if any(
+        isinstance(route, MsiRoute) or isinstance(old, MsiRoute) or _pin(old)[0] == _pin(route)[0] for old in before
+    ):
         return -22
     before.append(route)
     return 0
@@ -65,10 +96,13 @@ def setup_routing_entry(made: dict[int, list[Route]], gsi: int, route: Route) ->
 
 @kernel(FILE)
 def kvm_set_irq(kvm: Kvm, source: int, gsi: int, level: bool) -> int:
-    """A line changes. The sum of what its entries, last one first, return; -1 if all refuse or there is none."""
+    """A line changes. The sum of what its entries, in the table's order, return; -1 if all refuse or there is none.
+
+    KVM keeps each GSI's entries with the last one first, and goes through them from the end.
+    """
     trace(kvm.host, KvmSetIrq, gsi, int(level), source)
     result = -1
-    for route in reversed(kvm.routing.get(gsi, [])):
+    for route in kvm.routing.get(gsi, []):
         got = set_route(kvm, route, source, level)
         if got >= 0:
             result = got + max(result, 0)
@@ -79,6 +113,18 @@ def set_route(kvm: Kvm, route: Route, source: int, level: bool) -> int:
     """One entry's set function. A message has only a rising edge."""
     if isinstance(route, MsiRoute):
         return kvm_set_msi(kvm, route.address, route.data) if level else -1
+    if isinstance(route, PicRoute):
+        return kvm_set_pic_irq(kvm, route, source, level)
+    return kvm_set_ioapic_irq(kvm, route, source, level)
+
+
+@kernel(IRQ_COMM, until="6.18")
+def kvm_set_pic_irq(kvm: Kvm, route: PicRoute, source: int, level: bool) -> int:
+    return kvm_pic_set_irq(kvm, _pin(route)[1], source, level)
+
+
+@kernel(IRQ_COMM, until="6.18")
+def kvm_set_ioapic_irq(kvm: Kvm, route: IoapicRoute, source: int, level: bool) -> int:
     return kvm_ioapic_set_irq(kvm, kvm.ioapic, route.pin, source, level)
 
 

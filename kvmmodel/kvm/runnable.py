@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.kvm.lapic.priority import kvm_apic_has_interrupt
-from kvmmodel.kvm.lapic.registers import apic_has_pending_timer
+from kvmmodel.kvm.lapic.registers import apic_has_pending_timer, kvm_apic_accept_pic_intr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_NMI, KVM_REQ_SMI
@@ -13,14 +13,22 @@ X86, IRQ = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c"
 
 
 @kernel(IRQ)
+def kvm_cpu_has_extint(vcpu: KvmVcpu) -> bool:
+    """The 8259s ask for service, and this vCPU's LINT0 takes that."""
+    return kvm_apic_accept_pic_intr(vcpu) and vcpu.kvm.pic is not None and bool(vcpu.kvm.pic.output)
+
+
+@kernel(IRQ)
 def kvm_cpu_has_injectable_intr(vcpu: KvmVcpu) -> bool:
     """An interrupt that KVM itself has to inject. With APICv active the LAPIC's are the processor's, unless L2 runs."""
+    if kvm_cpu_has_extint(vcpu):
+        return True
     return (vcpu.guest_mode or not vcpu.apic.apicv_active) and kvm_apic_has_interrupt(vcpu) != -1
 
 
 @kernel(IRQ)
 def kvm_cpu_has_interrupt(vcpu: KvmVcpu) -> bool:
-    return kvm_apic_has_interrupt(vcpu) != -1
+    return kvm_cpu_has_extint(vcpu) or kvm_apic_has_interrupt(vcpu) != -1
 
 
 @kernel(IRQ)

@@ -227,6 +227,7 @@ class KvmVcpu:
     run: Run | None = None  # KVM_RUN in progress
     regs: Regs = field(default_factory=Regs)
     exit: Any = None  # kvm_run: what the last exit to userspace was
+    complete_userspace_io: Callable[[KvmVcpu], None] | None = None  # what is left of the instruction that exited
     immediate_exit: bool = False
     stats: dict[str, int] = field(default_factory=dict)
 
@@ -263,7 +264,10 @@ class Kvm:
     max_halt_poll_ns: int | None = None
     dmesg: list[str] = field(default_factory=list)
     ioapic: Any = None  # KvmIoapic, with irqchip="kernel"
+    pic: Any = None  # KvmPic, with irqchip="kernel"
     routing: dict[int, list[Any]] = field(default_factory=dict)  # GSI -> routing entries (kvm/irqchip.py)
+    chip_pins: dict[tuple[int, int], int] = field(default_factory=dict)  # (irqchip, pin) -> GSI
+    irq_ack_notifiers: dict[int, list[Callable[[], None]]] = field(default_factory=dict)  # by GSI
     resampled_gsis: set[int] = field(default_factory=set)  # GSIs with a resampling irqfd
     memory: dict[int, int] = field(default_factory=dict)  # guest-physical address -> byte, as far as KVM touches it
     broken: frozenset[str] = frozenset()  # rules that "break it" removes, by name

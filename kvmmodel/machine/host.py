@@ -63,8 +63,10 @@ def _dmesg(cpu: Processor, params: dict[str, Any]) -> list[str]:
         return ["kvm_amd: SVM not supported by this CPU"]
     lines = ["kvm_amd: Nested Virtualization enabled"]
     lines.append(f"kvm_amd: Nested Paging {'enabled' if params['npt'] else 'disabled'}")
-    if params["vgif"]:
-        lines.append("kvm_amd: Virtual GIF supported")
     if params["avic"]:
         lines.append("kvm_amd: AVIC enabled")
+    if params["vgif"]:
+        lines.append("kvm_amd: Virtual GIF supported")
+    if params.get("vnmi"):
+        lines.append("kvm_amd: Virtual NMI enabled")
     return lines

@@ -127,6 +127,14 @@ class Guest:
     def read_cr8(self) -> int:
         return self._execute(Insn("read_cr8"))
 
+    def outb(self, port: int, value: int) -> None:
+        """OUT of a byte."""
+        self._execute(Insn("outb", port, value))
+
+    def inb(self, port: int) -> int:
+        """IN of a byte."""
+        return self._execute(Insn("inb", port))
+
     def hlt(self) -> None:
         """Returns when the vCPU has halted, or has been woken again."""
         self._execute(Insn("hlt"))

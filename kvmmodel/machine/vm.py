@@ -9,6 +9,7 @@ from kvmmodel.events import Event
 from kvmmodel.guest.cpu import Code, GuestCpu, Level
 from kvmmodel.guest.program import BUILT_IN_BODIES, World, handler, parse, program, smi_handler
 from kvmmodel.kvm import eventfd, ioctl
+from kvmmodel.kvm.i8259 import STATE as PIC_STATE
 from kvmmodel.kvm.ioapic import IOAPIC_NUM_PINS
 from kvmmodel.kvm.irqchip import Route
 from kvmmodel.kvm.sched import cpu_of, resched_curr
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LIMIT_NS = 100_000_000
+PIC_STATE_SIZE = len(PIC_STATE)
 BREAKABLE = {"no-request", "no-kick", "no-window", "no-cr8-intercept", "no-timer-request", "no-timer-kick"}
 BOOT_INIT = ("wrmsr APIC_BASE {base:#x}", "wrmsr SVR 0x1ff", "wrmsr TPR 0x10", "sti")
 BOOT_XAPIC = ("mmio_write 0xfee000f0 0x1ff", "mmio_write 0xfee00080 0x10", "sti")
@@ -164,11 +166,14 @@ class Vm:
         return self._ioctl(lambda: ioctl.signal_msi(self.machine.kvm, address, data))
 
     def irq_line(self, gsi: int, level: bool) -> int:
-        """KVM_IRQ_LINE_STATUS: how many accepted, 0: coalesced or dropped, 1 too when the line falls, -1: nobody."""
+        """KVM_IRQ_LINE_STATUS, the sum over the line's routes; -1: all of them refuse, or there is none.
+
+        The IOAPIC gives how many APICs accepted, an 8259 gives 1. Both: 0 coalesced, 1 the line falls, -1 masked.
+        """
         return self._ioctl(lambda: ioctl.irq_line(self.machine.kvm, gsi, bool(level)))
 
     def set_gsi_routing(self, routes: dict[int, list[Route]]) -> int:
-        """KVM_SET_GSI_ROUTING: replaces the whole table. Routes are kvm.irqchip.IoapicRoute and MsiRoute.
+        """KVM_SET_GSI_ROUTING: replaces the whole table. Routes are kvm.irqchip.PicRoute, IoapicRoute, MsiRoute.
 
         0, or -22 where KVM refuses an entry: then the table stays as it is.
         """
@@ -191,6 +196,18 @@ class Vm:
         if len(redirtbl) != IOAPIC_NUM_PINS:
             raise ValueError(f"an IOAPIC has {IOAPIC_NUM_PINS} entries, not {len(redirtbl)}")
         self._ioctl(lambda: ioctl.set_ioapic(self.machine.kvm, irr, tuple(redirtbl)))
+
+    def get_pic(self, chip: int) -> bytes:
+        """KVM_GET_IRQCHIP of an 8259, 0 the primary, 1 the secondary: the 16 bytes of struct kvm_pic_state."""
+        _check_pic(chip)
+        return ioctl.get_pic(self.machine.kvm, chip)
+
+    def set_pic(self, chip: int, state: bytes) -> None:
+        """KVM_SET_IRQCHIP of an 8259. KVM takes any 16 bytes. ValueError for another number of them."""
+        _check_pic(chip)
+        if len(state) != PIC_STATE_SIZE:
+            raise ValueError(f"the state of an 8259 is {PIC_STATE_SIZE} bytes, not {len(state)}")
+        self._ioctl(lambda: ioctl.set_pic(self.machine.kvm, chip, state))
 
     def _ioctl(self, call: Callable[[], T]) -> T:
         """A call by the thread that runs, if one does; else by userspace's own, on its CPU."""
@@ -268,3 +285,8 @@ class Vm:
     def _on_exit(self, vcpu: KvmVcpu) -> None:
         for call in self.user_exits:
             call(vcpu)
+
+
+def _check_pic(chip: int) -> None:
+    if chip not in (0, 1):
+        raise ValueError(f"8259 {chip}: expected 0, the primary, or 1, the secondary")

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvmmodel.events import Block, Event
 from kvmmodel.guest.program import PORT_MARK, parse, vectors
-from kvmmodel.kvm.irqchip import MsiRoute
+from kvmmodel.kvm.irqchip import IoapicRoute, MsiRoute, Route
 from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.loop import run_nested
@@ -64,16 +64,19 @@ def _play(vm: Vm, scenario: Scenario, limit_ns: int) -> None:
 
 
 def _do(vm: Vm, action: Action) -> None:
-    if action.name == "route_msi":
-        gsi, address, data = action.args
-        vm.set_gsi_routing(vm.machine.kvm.routing | {gsi: [MsiRoute(address, data)]})
-    else:
-        _ACTIONS[action.name](vm, *action.args)
+    _ACTIONS[action.name](vm, *action.args)
+
+
+def _route(vm: Vm, gsi: int, route: Route) -> None:
+    """A table in which the GSI leads there and nowhere else."""
+    vm.set_gsi_routing(vm.machine.kvm.routing | {gsi: [route]})
 
 
 _ACTIONS: dict[str, Callable[..., object]] = {
     "signal_msi": Vm.signal_msi,
     "irq_line": lambda vm, gsi, level: vm.irq_line(gsi, bool(level)),
+    "route_msi": lambda vm, gsi, address, data: _route(vm, gsi, MsiRoute(address, data)),
+    "route_ioapic": lambda vm, gsi, pin: _route(vm, gsi, IoapicRoute(pin)),
     "eventfd": Vm.eventfd_write,
     "burn": Vm.burn,
 }

@@ -58,6 +58,8 @@ SVM_EVTINJ_TYPE_EXEPT = 3 << 8
 SVM_EVTINJ_TYPE_MASK = 7 << 8
 SVM_EVTINJ_VEC_MASK = 0xFF
 
+SVM_IOIO_TYPE_IN = 1  # EXITINFO1 of IOIO: also the size as a bit, 6:4, and the port, 31:16
+
 
 @dataclass(slots=True)
 class Regs:
@@ -70,7 +72,6 @@ class Regs:
     length: int = 2  # of the instruction at rip
     ecx: int = 0
     value: int = 0
-    port: int = 0
     gpa: int = 0
     write: bool = False
     size: int = 4  # bytes of an MMIO access

@@ -11,7 +11,8 @@ from kvmmodel.machine.record import Record
 from kvmmodel.trace.cast import Cast, bars, begin, follow, groups, states
 from kvmmodel.trace.stacks import frames
 from kvmmodel.trace.story import Badge, Step, Story
-from kvmmodel.trace.telling import TELLERS, Teller
+from kvmmodel.trace.telling import TELLERS, Teller, Told
+from kvmmodel.trace.telling_access import ACCESS_TELLERS
 from kvmmodel.trace.telling_program import PROGRAM_TELLERS
 from kvmmodel.trace.telling_timer import TIMER_TELLERS
 
@@ -86,6 +87,31 @@ def program_story(
     return Story(title, setup, groups(cast), before, start, steps, badges, broken)
 
 
+def access_story(
+    records: Sequence[Record],
+    kernel: Kernel,
+    *,
+    title: str,
+    setup: str,
+    badges: tuple[Badge, ...] = (),
+) -> Story:
+    """Tell all of the records, which are those of one vCPU's thread; ``trace.access`` finds them for an instruction."""
+    ours = records[0].vcpu
+    if ours is None or any(record.vcpu != ours for record in records):
+        raise ValueError("these are not the records of one vCPU's thread")
+    cast = Cast("program", -1, ours, records[0].cpu)
+    begin(cast, records[0].states)
+    before, start = bars(cast), states(cast, records[0])
+    steps = []
+    for record in records:
+        follow(cast, record)
+        teller = ACCESS_TELLERS.get(type(record.event))
+        told = None if teller is None else teller(cast, record, record.event)
+        if told is not None:
+            steps.append(_step(told, cast, record, kernel))
+    return Story(title, setup, groups(cast), before, start, tuple(steps), badges)
+
+
 def _begins(event: ev.Event, vcpu: int, since: str) -> bool:
     return isinstance(event, ev.Instruction) and event.vcpu_id == vcpu and event.text.startswith(since)
 
@@ -136,15 +162,17 @@ def _steps(
         if back is not None and (not cast.timer_irq or isinstance(event, ev.HostIrq)):
             steps[-1] = replace(steps[-1], bars=back)
         back = bars(replace(cast, timer_irq=False)) if cast.timer_irq and record.cpu == cast.target_cpu else None
-        stack = frames(record.stack, kernel)
-        owner = f"CPU {record.cpu}"
-        words = (told.kind, told.at, told.to, told.label, told.detail, told.who, told.sentence)
-        steps.append(Step(*words, bars(cast), stack, owner, states(cast, record)))
+        steps.append(_step(told, cast, record, kernel))
         if len(steps) == most or (isinstance(event, ev.ClearIsr) and _is_last(cast, record)):
             break
     if back is not None:
         steps[-1] = replace(steps[-1], bars=back)
     return tuple(steps)
+
+
+def _step(told: Told, cast: Cast, record: Record, kernel: Kernel) -> Step:
+    words = (told.kind, told.at, told.to, told.label, told.detail, told.who, told.sentence)
+    return Step(*words, bars(cast), frames(record.stack, kernel), f"CPU {record.cpu}", states(cast, record))
 
 
 def _other_vector(cast: Cast, event: ev.Event) -> bool:

@@ -254,7 +254,7 @@ def clear_isr(cast: Cast, record: Record, e: Any) -> Told | None:
     return in_kvm(cast, record, "eoi", f"`apic_set_eoi` clears ISR `{e.vector:#x}`", f"of vCPU {e.vcpu_id}", why)
 
 
-def _pv_eoi(cast: Cast, record: Record, e: Any) -> Told:
+def pv_eoi(cast: Cast, record: Record, e: Any) -> Told:
     why = "The guest finds its PV EOI bit set and clears it: that was the EOI, without an exit."
     return Told("eoi", _guest(cast, e.vcpu_id), None, "PV EOI bit cleared", "no exit", who_on("Guest", record), why)
 
@@ -285,6 +285,6 @@ TELLERS: dict[type[ev.Event], Teller] = {
     ev.SetMode: _set_mode,
     ev.HandlerEnter: handler,
     ev.ClearIsr: clear_isr,
-    ev.PvEoiByGuest: _pv_eoi,
+    ev.PvEoiByGuest: pv_eoi,
     ev.PvEoiArm: _pv_eoi_arm,
 }

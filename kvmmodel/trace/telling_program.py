@@ -71,7 +71,7 @@ def _cr8_intercept(cast: Cast, record: Record, e: Any) -> Told | None:
     return in_kvm(cast, record, "no", "no CR8 intercept", "CR8 writes do not exit", why)
 
 
-def _tpr_sync(cast: Cast, record: Record, e: Any) -> Told | None:
+def tpr_sync(cast: Cast, record: Record, e: Any) -> Told | None:
     if e.to == "APIC":
         why = f"CR8 writes do not exit, so after each exit KVM copies `V_TPR` back: TPR is `{e.tpr << 4:#04x}`."
         return in_kvm(cast, record, "table", f"`V_TPR` to TPR: `{e.tpr << 4:#04x}`", "after the exit", why)
@@ -79,7 +79,7 @@ def _tpr_sync(cast: Cast, record: Record, e: Any) -> Told | None:
     return in_kvm(cast, record, "table", f"TPR to `V_TPR`: `{e.tpr:#x}`", "before the entry", why)
 
 
-def _update_ppr(cast: Cast, record: Record, e: Any) -> Told | None:
+def update_ppr(cast: Cast, record: Record, e: Any) -> Told | None:
     if all(f.name != "apic_set_tpr" for f in record.stack):
         return None  # the PPR that follows an injection or an EOI is part of that step
     label = f"PPR `{e.old:#04x}` to `{e.new:#04x}`"
@@ -109,8 +109,8 @@ PROGRAM_TELLERS: dict[type[ev.Event], Teller] = {
     ev.MakeRequest: _event_pass,
     ev.CheckRequest: _event_pass_begins,
     ev.Cr8Intercept: _cr8_intercept,
-    ev.TprSync: _tpr_sync,
-    ev.UpdatePpr: _update_ppr,
+    ev.TprSync: tpr_sync,
+    ev.UpdatePpr: update_ppr,
     ev.IrqWindow: _irq_window,
     ev.KvmInjVirq: inject,
     ev.HandlerEnter: handler,

@@ -25,7 +25,7 @@ def _check_block(cast: Cast, record: Record, e: Any) -> Told | None:
     return in_kvm(cast, record, "read", "`check_block`: timer pending", "IRR is still empty", why)
 
 
-def _timer_armed(cast: Cast, record: Record, e: Any) -> Told | None:
+def timer_armed(cast: Cast, record: Record, e: Any) -> Told | None:
     names = {f.name for f in record.stack}
     if "apic_timer_fn" in names:
         why = "The timer is periodic, so its callback arms it again before it returns."
@@ -51,7 +51,7 @@ def _wait_lapic_expire(cast: Cast, record: Record, e: Any) -> Told | None:
 TIMER_TELLERS: dict[type[ev.Event], Teller] = {
     ev.HostIrq: _host_irq,
     ev.CheckBlock: _check_block,
-    ev.TimerArmed: _timer_armed,
+    ev.TimerArmed: timer_armed,
     ev.TimerPending: _timer_pending,
     ev.KvmWaitLapicExpire: _wait_lapic_expire,
 }

@@ -100,6 +100,11 @@ def _ioapic(e: Any, kernel: Kernel) -> str:
     return f"pin {e.pin} dst {dest:x} vec {vector} ({_mode(e.e)}|{mode}|{_trig(e.e >> 15 & 1)}{masked}){coalesced}"
 
 
+def _pic(e: Any, kernel: Kernel) -> str:
+    masked = "|masked" if e.imr >> e.pin & 1 else ""
+    return f"chip {e.chip} pin {e.pin} ({_trig(e.elcr >> e.pin & 1)}{masked}){' (coalesced)' if e.coalesced else ''}"
+
+
 def _inhibit(e: Any, kernel: Kernel) -> str:
     return f"{'set' if e.set else 'cleared'} reason={e.reason}, inhibits=0x{e.inhibits:x} {e.name}"
 
@@ -120,6 +125,7 @@ _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
     ev.KvmMsiSetIrq: _msi,
     ev.KvmSetIrq: lambda e, k: f"gsi {e.gsi} level {e.level} source {e.irq_source_id}",
     ev.KvmIoapicSetIrq: _ioapic,
+    ev.KvmPicSetIrq: _pic,
     ev.KvmAckIrq: lambda e, k: f"irqchip {e.irqchip} pin {e.pin}",
     ev.KvmMmio: lambda e, k: f"mmio {'write' if e.write else 'read'} len 4 gpa 0x{e.gpa:x} val 0x{e.val:x}",
     ev.KvmVcpuWakeup: lambda e, k: (
@@ -130,7 +136,9 @@ _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
     ev.KvmSmmTransition: lambda e, k: (
         f"vcpu {e.vcpu_id}: {'entering' if e.entering else 'leaving'} SMM, smbase 0x{e.smbase:x}"
     ),
-    ev.KvmPio: lambda e, k: f"pio_write at 0x{e.port:x} size 4 count 1 val 0x{e.val:x} ",
+    ev.KvmPio: lambda e, k: (
+        f"pio_{'write' if e.write else 'read'} at 0x{e.port:x} size {e.size} count 1 val 0x{e.val:x} "
+    ),
     ev.KvmUserspaceExit: lambda e, k: f"reason {e.reason} ({e.number})",
     ev.KvmApicvInhibitChanged: _inhibit,
 }
@@ -138,6 +146,8 @@ _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
 _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.SetIrr: lambda e: f"set IRR 0x{e.vector:x} of vCPU {e.vcpu_id}",
     ev.IoapicMessage: lambda e: f"IOAPIC pin {e.pin} sends 0x{e.e:x}",
+    ev.PicOutput: lambda e: f"output of the 8259s {'rises' if e.level else 'falls'}",
+    ev.PicAck: lambda e: f"8259s acknowledged: 0x{e.vector:x}",
     ev.Ack: lambda e: f"IRR 0x{e.vector:x} to ISR on vCPU {e.vcpu_id}",
     ev.ClearIsr: lambda e: f"clear ISR 0x{e.vector:x} of vCPU {e.vcpu_id}",
     ev.UpdatePpr: lambda e: f"PPR of vCPU {e.vcpu_id}: 0x{e.old:x} to 0x{e.new:x}",

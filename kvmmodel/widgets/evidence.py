@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from kvmmodel.trace.align import align as align_names
 from kvmmodel.trace.story import StackFrame
 from kvmmodel.widgets.glyphs import icon
 from kvmmodel.widgets.stack import lane_of
@@ -37,25 +38,8 @@ def name_of(recorded: str) -> str:
 
 def align(recorded: Sequence[str], model: Sequence[StackFrame]) -> list[Row]:
     """Lay both stacks side by side so that as many frames as possible match in order; gaps of the model come first."""
-    names = [name_of(r) for r in recorded]
-    best = [[0] * (len(model) + 1) for _ in range(len(names) + 1)]
-    for i in reversed(range(len(names))):
-        for j in reversed(range(len(model))):
-            hit = names[i] == model[j].name
-            best[i][j] = best[i + 1][j + 1] + 1 if hit else max(best[i + 1][j], best[i][j + 1])
-    out: list[Row] = []
-    i = j = 0
-    while i < len(names) or j < len(model):
-        if i < len(names) and j < len(model) and names[i] == model[j].name:
-            out.append(Row(recorded[i], model[j]))
-            i, j = i + 1, j + 1
-        elif j < len(model) and (i == len(names) or best[i][j + 1] >= best[i + 1][j]):
-            out.append(Row(None, model[j]))
-            j += 1
-        else:
-            out.append(Row(recorded[i], None))
-            i += 1
-    return out
+    pairs = align_names([frame.name for frame in model], [name_of(r) for r in recorded])
+    return [Row(None if j is None else recorded[j], None if i is None else model[i]) for i, j in pairs]
 
 
 def draw(

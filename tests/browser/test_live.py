@@ -134,3 +134,34 @@ def test_a_screen_reader_hears_the_sentence_and_the_position(page: Page, site: S
     expect(said).to_contain_text(sentence.split("·")[0].strip())
     handle = page.locator(f"{LIVE}.km-scrub .noUi-handle")
     assert "Step 2 of" in (handle.get_attribute("aria-valuetext") or "")
+
+
+def test_a_comparison_answers_its_choices_and_says_its_verdict(page: Page, site: Site) -> None:
+    open_page(page, site, "book/without-avic")
+    go_live(page)
+    verdict = page.locator(f"{LIVE}.km-comparison .km-found")
+    expect(verdict).to_contain_text("by other functions")
+    choose(page, "host", "under KVM")
+    expect(verdict).to_contain_text("all the same, by the same functions")
+    expect(page.locator(f"{LIVE}.km-comparison .km-announce")).to_contain_text("all the same")
+    choose(page, "mode", "xAPIC")
+    choose(page, "access", "EOI")
+    expect(page.locator(f"{LIVE}.km-comparison .km-pair").first).to_contain_text("MOV [0xfee000b0]")
+
+
+def test_a_comparison_touched_before_it_is_live_keeps_the_choice(page: Page, site: Site) -> None:
+    open_page(page, site, "book/without-avic")
+    choose(page, "host", "under KVM", scope=STATIC)
+    wait_for(page, "live")
+    assert chosen(page, "host") == "under KVM"
+    expect(page.locator(f"{LIVE}.km-comparison .km-found")).to_contain_text("all the same")
+
+
+def test_the_choices_of_a_comparison_fit_their_buttons_on_a_phone(page: Page, site: Site) -> None:
+    """Eight accesses in one line once ran into each other."""
+    page.set_viewport_size({"width": 360, "height": 800})
+    open_page(page, site, "book/without-avic")
+    cut = page.locator(f"{STATIC}.km-comparison .widget-toggle-button").evaluate_all(
+        "all => all.filter(b => b.scrollWidth > b.clientWidth + 1).map(b => b.textContent)"
+    )
+    assert cut == []

@@ -1,4 +1,4 @@
-"""The few ioctls of /dev/kvm that the tests compare with: VMs with the in-kernel irqchip, LAPIC pages, MSRs, MSIs."""
+"""The few ioctls of /dev/kvm that the tests compare with: VMs with the in-kernel irqchip and its state, MSRs, MSIs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import fcntl
 import os
 import struct
 
+from kvmmodel.kvm.irqchip import MsiRoute, PicRoute, Route
+
 CREATE_VM, CREATE_VCPU, CREATE_IRQCHIP, ENABLE_CAP = 0xAE01, 0xAE41, 0xAE60, 0x4068AEA3
 GET_LAPIC, SET_LAPIC, SIGNAL_MSI = 0x8400AE8E, 0x4400AE8F, 0x4020AEA5
 GET_MSRS, SET_MSRS, SET_CPUID2 = 0xC008AE88, 0x4008AE89, 0x4008AE90
+IRQ_LINE_STATUS, GET_IRQCHIP, SET_IRQCHIP, SET_GSI_ROUTING = 0xC008AE67, 0xC208AE62, 0x8208AE63, 0x4008AE6A
 CAP_X2APIC_API = 129
+PIC_STATE, IOAPIC, IOAPIC_STATE = 16, 2, "<QIIII24Q"  # irqchips 0 and 1 are the 8259s
 CPUID_1_ECX, CPUID_1_EDX = 1 << 21 | 1 << 24, 1 << 5 | 1 << 9  # x2APIC, TSC deadline; MSR, APIC
+
+ROUTE_IRQCHIP, ROUTE_MSI = 1, 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -21,6 +27,15 @@ def call(fd: int, request: int, data: bytes) -> tuple[int, bytes]:
     buffer = ctypes.create_string_buffer(data, len(data))
     result = _libc.ioctl(fd, ctypes.c_ulong(request), buffer)
     return result, buffer.raw
+
+
+def _routing_entry(gsi: int, route: Route) -> bytes:
+    """struct kvm_irq_routing_entry."""
+    if isinstance(route, MsiRoute):
+        body = struct.pack("<III", route.address & 0xFFFFFFFF, route.address >> 32, route.data)
+        return struct.pack("<IIII32s", gsi, ROUTE_MSI, 0, 0, body)
+    chip = route.chip if isinstance(route, PicRoute) else IOAPIC
+    return struct.pack("<IIII32s", gsi, ROUTE_IRQCHIP, 0, 0, struct.pack("<II", chip, route.pin))
 
 
 class RealVcpu:
@@ -71,6 +86,36 @@ class RealVm:
     def signal_msi(self, address: int, data: int) -> int:
         message = struct.pack("<IIII16x", address & 0xFFFFFFFF, address >> 32, data, 0)
         return call(self.fd, SIGNAL_MSI, message)[0]
+
+    def irq_line(self, gsi: int, level: bool) -> int:
+        _, after = self._checked(IRQ_LINE_STATUS, struct.pack("<II", gsi, level))
+        status: int = struct.unpack_from("<i", after)[0]
+        return status
+
+    def get_pic(self, chip: int) -> bytes:
+        return self._get_irqchip(chip)[:PIC_STATE]
+
+    def set_pic(self, chip: int, state: bytes) -> None:
+        self._checked(SET_IRQCHIP, struct.pack("<II512s", chip, 0, state))
+
+    def get_ioapic(self) -> tuple[int, tuple[int, ...]]:
+        fields = struct.unpack_from(IOAPIC_STATE, self._get_irqchip(IOAPIC))
+        return fields[3], fields[5:]
+
+    def set_gsi_routing(self, table: dict[int, list[Route]]) -> int:
+        """0 or -errno."""
+        rows = [_routing_entry(gsi, route) for gsi, routes in table.items() for route in routes]
+        result, _ = call(self.fd, SET_GSI_ROUTING, struct.pack("<II", len(rows), 0) + b"".join(rows))
+        return -ctypes.get_errno() if result < 0 else 0
+
+    def _get_irqchip(self, chip: int) -> bytes:
+        return self._checked(GET_IRQCHIP, struct.pack("<II512x", chip, 0))[1][8:]
+
+    def _checked(self, request: int, data: bytes) -> tuple[int, bytes]:
+        result, after = call(self.fd, request, data)
+        if result < 0:
+            raise OSError(ctypes.get_errno(), f"ioctl {request:#x}")
+        return result, after
 
     def enable_x2apic_api(self, flags: int) -> None:
         if call(self.fd, ENABLE_CAP, struct.pack("<IIQ88x", CAP_X2APIC_API, 0, flags))[0] < 0:

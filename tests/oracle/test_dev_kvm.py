@@ -1,7 +1,8 @@
 """The model beside the kernel that these tests run on, through /dev/kvm.
 
-What is compared is common code of x86 KVM, with any vendor module: registers, destinations, acceptance, PPR and EOI.
-Not compared: delivery itself, CR8, injection, and where the x2APIC ICR is kept, which are the vendor's.
+What is compared is common code of x86 KVM, with any vendor module: registers, destinations, acceptance, PPR and EOI,
+GSI routing, the 8259s and what they give the guest. Not compared: the vendor's delivery of the local APIC's vectors,
+CR8, and where the x2APIC ICR is kept.
 """
 
 import os
@@ -11,6 +12,8 @@ import random
 import pytest
 
 from kvmmodel import MsrError, Vm
+from kvmmodel.events import HandlerEnter
+from kvmmodel.kvm.irqchip import IoapicRoute, MsiRoute, PicRoute
 from tests.machines import (
     DFR,
     ESR,
@@ -38,6 +41,7 @@ from tests.machines import (
     word,
 )
 from tests.oracle.kvm_ioctl import RealVm
+from tests.oracle.real_guest import RealGuest
 
 WORDS = [4 * i for i in range(256)]
 VENDORS = {ICR, ICR + 4, ICR2}
@@ -225,6 +229,130 @@ def test_apic_base(pair, old, new):
     both(pair, lambda made: (get_msr(made.vcpus[1], 0x1B), pages(made)))
 
 
+def irqchips(made):
+    return made.get_pic(0), made.get_pic(1), made.get_ioapic()
+
+
+def pic_state(pick):
+    """Any bytes; or what a guest could have left there."""
+    state = bytearray(pick.randbytes(16))
+    if pick.random() < 0.7:
+        state[4:14] = bytes(
+            [pick.randrange(8), pick.randrange(32) << 3, 0, 0, 0, 0, *(pick.randrange(2) for _ in range(4))]
+        )
+        state[15] = 0xDE
+    if pick.random() < 0.5:
+        state[3] = 0  # nothing in service
+    return bytes(state)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_lines_of_the_8259s(pair, seed):
+    """GSI 0 to 15 up and down, as KVM_IRQ_LINE_STATUS has it; now and then KVM_SET_IRQCHIP of one of the pair."""
+    pick = random.Random(seed)
+    for _ in range(300):
+        if pick.random() < 0.1:
+            chip, state = pick.randrange(2), pic_state(pick)
+            both(pair, lambda made, chip=chip, state=state: made.set_pic(chip, state))
+        else:
+            gsi, level = pick.randrange(16), pick.random() < 0.5
+            both(pair, lambda made, gsi=gsi, level=level: made.irq_line(gsi, level))
+        both(pair, irqchips)
+
+
+def guest_steps(pick, levels):
+    """A guest that programs the pair: sensibly at first, then anything. Not levels and auto EOI: that never ends."""
+    for chip, base, wiring in ((0, 0x30, 4), (0x80, 0x70, 2)):
+        yield ("out", 0x20 | chip, 0x11)
+        for value in (base, wiring, last_word(pick, levels)):
+            yield ("out", 0x21 | chip, value)
+    for _ in range(250):
+        chip = pick.choice([0, 0x80])
+        what = pick.choice(["host", "host", "open", "open", "in", "eoi", "eoi", "command", "data", "elcr", "init"])
+        if what == "host":
+            yield (what, pick.randrange(16), pick.random() < 0.6)
+        elif what == "open":
+            yield (what,)
+        elif what == "in":
+            yield (what, pick.choice([0x20, 0x21, 0xA0, 0xA1, 0x4D0, 0x4D1]))
+        elif what == "eoi":
+            yield ("out", 0x20 | chip, pick.choice([0x20, 0x60, 0xA0, 0xE0, 0xC0]) | pick.randrange(8))
+        elif what == "command":
+            yield ("out", 0x20 | chip, pick.choice([0x0A, 0x0B, 0x0C, 0x0E, 0x48, 0x68, 0x00, 0x80]))
+        elif what == "data":
+            yield ("out", 0x21 | chip, pick.choice([0, 0, 1 << pick.randrange(8), pick.randrange(256) & 0xFD]))
+        elif what == "elcr":
+            yield ("out", 0x4D0 | chip >> 7, pick.randrange(256) if levels else 0)
+        elif pick.random() < 0.3:
+            yield ("out", 0x20 | chip, 0x10 | pick.randrange(2))
+            yield ("out", 0x21 | chip, pick.randrange(256) & 0xFD)
+
+
+def last_word(pick, levels):
+    return 0x01 | pick.choice([0, 0x10]) | (0 if levels else 0x02)
+
+
+def in_model(made, step):
+    """What the step read (None: nothing), and the vectors that came meanwhile."""
+    guest, seen = made.vcpus[0].guest, len(made.trace.records)
+    found = None
+    if step[0] == "out":
+        guest.outb(*step[1:])
+    elif step[0] == "in":
+        found = guest.inb(step[1])
+    elif step[0] == "open":
+        for act in (guest.sti, guest.nop, guest.nop, guest.cli):
+            act()
+    made.run()
+    return found, [r.event.vector for r in made.trace.records[seen:] if isinstance(r.event, HandlerEnter)]
+
+
+@pytest.mark.parametrize("levels", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_guest_that_programs_the_8259s(pair, seed, levels):
+    """Ports, polls, EOIs and rotation; and which vector each acknowledge gives, in a guest that lets them in."""
+    made, real = pair
+    there = RealGuest(real)
+    made.world.idt[0] = dict.fromkeys(range(256), "none")
+    for step in guest_steps(random.Random(seed), levels):
+        if step[0] == "host":
+            both(pair, lambda made, step=step: made.irq_line(*step[1:]))
+        elif step[0] == "open":
+            _, expected = in_model(made, step)
+            got = []
+            while len(got) < len(expected):
+                got += there.step("open")[1]
+            assert got == expected
+        else:
+            found, vectors = in_model(made, step)
+            read, others = there.step(*step)
+            assert (vectors, others) == ([], [])
+            assert step[0] == "out" or read == found, step
+        both(pair, irqchips)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_routing_tables(pair, seed):
+    """Which tables are taken, and what lines do then."""
+    pick = random.Random(seed)
+    for _ in range(40):
+        table = {pick.randrange(40): [route(pick) for _ in range(pick.choice([1, 1, 1, 2, 3]))] for _ in range(4)}
+        both(pair, lambda made, table=table: made.set_gsi_routing(table))
+        for gsi in (*table, 3):
+            for level in (True, True, False):
+                both(pair, lambda made, gsi=gsi, level=level: made.irq_line(gsi, level))
+        both(pair, irqchips)
+    both(pair, pages)
+
+
+def route(pick):
+    kind = pick.randrange(3)
+    if kind == 0:
+        return PicRoute(pick.randrange(2), pick.randrange(9))
+    return IoapicRoute(pick.randrange(25)) if kind == 1 else MsiRoute(address(pick.randrange(4)), pick.randrange(256))
+
+
 def test_the_model_has_what_the_driver_has():
     """The comparison calls the same names on both."""
-    assert all(hasattr(Vm, name) for name in ("signal_msi", "enable_x2apic_api"))
+    names = ("signal_msi", "enable_x2apic_api", "irq_line", "get_pic", "set_pic", "get_ioapic", "set_gsi_routing")
+    assert all(hasattr(Vm, name) for name in names)

@@ -1,5 +1,5 @@
 // What a screen reader hears of a stepper. Python redraws the figure as a whole, so what must last is kept here: one
-// live region a stepper that repeats the sentence, and the words for the scrubber's position.
+// live region a stepper that repeats the sentence (a comparison's verdict), and the words for the scrubber's position.
 
 const QUIET = '.km-playing';   // while it plays, only where it stops is worth saying
 
@@ -15,7 +15,7 @@ function region(stepper) {
 }
 
 function announce(stepper) {
-  const sentence = stepper.querySelector('.km-say')?.textContent.replace(/\s+/g, ' ').trim() ?? '';
+  const sentence = stepper.querySelector('.km-say, .km-found')?.textContent.replace(/\s+/g, ' ').trim() ?? '';
   const handle = stepper.querySelector('.km-scrub .noUi-handle');
   const words = [...stepper.querySelectorAll('.km-figure svg[role=img]')].find(svg => svg.getClientRects().length);
   if (handle && words) handle.setAttribute('aria-valuetext', words.getAttribute('aria-label'));

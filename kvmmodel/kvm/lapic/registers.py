@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import KvmLapic, KvmVcpu
 from kvmmodel.silicon import apic as hw
 
@@ -56,6 +57,14 @@ def kvm_x2apic_id(apic: KvmLapic) -> int:
 
 def apic_lvt_enabled(apic: KvmLapic, lvt: int) -> bool:
     return not kvm_lapic_get_reg(apic, lvt) & hw.APIC_LVT_MASKED
+
+
+@kernel("arch/x86/kvm/lapic.c")
+def kvm_apic_accept_pic_intr(vcpu: KvmVcpu) -> bool:
+    """Whether LINT0 takes the 8259's output: unmasked and ExtINT, or the APIC is off in hardware."""
+    lvt0 = kvm_lapic_get_reg(vcpu.apic, hw.APIC_LVT0)
+    open_ = not lvt0 & hw.APIC_LVT_MASKED and lvt0 & hw.APIC_MODE_MASK == hw.APIC_DM_EXTINT
+    return not kvm_apic_hw_enabled(vcpu.apic) or open_
 
 
 def apic_lvtt_tscdeadline(apic: KvmLapic) -> bool:

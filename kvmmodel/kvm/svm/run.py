@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvmmodel.events import KvmEntry, KvmExit, KvmPio, KvmUserspaceExit, TprSync
+from kvmmodel.events import KvmEntry, KvmExit, KvmUserspaceExit, TprSync
 from kvmmodel.kvm.lapic.advance import kvm_wait_lapic_expire
 from kvmmodel.kvm.lapic.registers import APIC_TASKPRI
 from kvmmodel.kvm.names import kernel
@@ -26,6 +26,7 @@ from kvmmodel.kvm.x86.emulate import kvm_mmu_page_fault, kvm_set_cr8, x86_emulat
 from kvmmodel.kvm.x86.fastpath import EXIT_FASTPATH_NONE, handle_fastpath_hlt, handle_fastpath_wrmsr
 from kvmmodel.kvm.x86.halt import kvm_emulate_halt
 from kvmmodel.kvm.x86.msrs import kvm_emulate_rdmsr, kvm_emulate_wrmsr, kvm_get_msr_common, kvm_set_msr_common
+from kvmmodel.kvm.x86.pio import kvm_fast_pio
 from kvmmodel.silicon import vmcb as hw
 
 FILE = "arch/x86/kvm/svm/svm.c"
@@ -154,13 +155,12 @@ def npf_interception(vcpu: KvmVcpu) -> int:
 
 @kernel(FILE)
 def io_interception(vcpu: KvmVcpu) -> int:
-    """A port that KVM has no device for: userspace handles it."""
-    regs = vcpu.regs
-    svm_skip_emulated_instruction(vcpu)
-    trace(vcpu.kvm.host, KvmPio, regs.port, regs.value)
-    trace(vcpu.kvm.host, KvmUserspaceExit, "KVM_EXIT_IO", KVM_EXIT_IO)
-    vcpu.exit = ("io", regs.port, regs.value)
-    return 0
+    """EXITINFO1 says which port, how many bytes, and whether it was IN."""
+    info = vcpu.vmcb.exit_info_1
+    done = kvm_fast_pio(vcpu, info >> 4 & 7, info >> 16, info & hw.SVM_IOIO_TYPE_IN != 0)
+    if not done:
+        trace(vcpu.kvm.host, KvmUserspaceExit, "KVM_EXIT_IO", KVM_EXIT_IO)
+    return done
 
 
 EXIT_HANDLERS: dict[int, Callable[[KvmVcpu], int]] = {

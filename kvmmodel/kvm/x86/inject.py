@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.events import VcpuReset
+from kvmmodel.kvm.i8259 import kvm_pic_read_irq
 from kvmmodel.kvm.lapic.priority import kvm_apic_ack_interrupt, kvm_apic_has_interrupt
 from kvmmodel.kvm.lapic.state import kvm_lapic_reset
 from kvmmodel.kvm.names import kernel
@@ -11,6 +12,7 @@ from kvmmodel.kvm.requests import KVM_REQ_EVENT, KVM_REQ_NMI, KVM_REQ_SMI, kvm_c
 from kvmmodel.kvm.runnable import (
     kvm_apic_has_pending_init_or_sipi,
     kvm_apic_init_sipi_allowed,
+    kvm_cpu_has_extint,
     kvm_cpu_has_injectable_intr,
 )
 from kvmmodel.kvm.smm import enter_smm, process_smi
@@ -107,8 +109,17 @@ def kvm_event_needs_reinjection(vcpu: KvmVcpu) -> bool:
 
 
 @kernel(IRQ)
+def kvm_cpu_get_extint(vcpu: KvmVcpu) -> int:
+    """The 8259s' acknowledge cycle. The local APIC does not hear of it: no IRR, no ISR, and PPR does not count."""
+    return kvm_pic_read_irq(vcpu.kvm) if kvm_cpu_has_extint(vcpu) else -1
+
+
+@kernel(IRQ)
 def kvm_cpu_get_interrupt(vcpu: KvmVcpu) -> int:
     """Take the vector: from now on it is in service, though the guest has not seen it yet. -1: none."""
+    vector = kvm_cpu_get_extint(vcpu)
+    if vector != -1:
+        return vector & 0xFF  # kvm_queue_interrupt takes a byte; with a base that userspace set it may not fit
     vector = kvm_apic_has_interrupt(vcpu)
     if vector != -1:
         kvm_apic_ack_interrupt(vcpu, vector)

@@ -1,0 +1,85 @@
+"""IN and OUT: a device in the kernel answers, here the 8259s, or userspace does. No string instructions."""
+
+from __future__ import annotations
+
+from kvmmodel.events import KvmPio
+from kvmmodel.kvm.i8259_ports import in_range, picdev_read, picdev_write
+from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.ops import kvm_x86_ops
+from kvmmodel.kvm.types import KvmVcpu, trace
+
+X86, MAIN = "arch/x86/kvm/x86.c", "virt/kvm/kvm_main.c"
+
+
+@kernel(X86)
+def kvm_fast_pio(vcpu: KvmVcpu, size: int, port: int, is_in: bool) -> int:
+    """1: done. 0: to userspace; the instruction ends when that calls KVM_RUN again."""
+    done = kvm_fast_pio_in(vcpu, size, port) if is_in else kvm_fast_pio_out(vcpu, size, port)
+    if done:
+        kvm_x86_ops.skip_emulated_instruction(vcpu)
+    return int(done)
+
+
+@kernel(X86)
+def kvm_fast_pio_out(vcpu: KvmVcpu, size: int, port: int) -> bool:
+    value = vcpu.regs.value & (1 << 8 * size) - 1
+    if emulator_pio_out(vcpu, size, port, value):
+        return True
+    vcpu.complete_userspace_io = complete_fast_pio_out
+    vcpu.exit = ("io", port, value)
+    return False
+
+
+@kernel(X86)
+def kvm_fast_pio_in(vcpu: KvmVcpu, size: int, port: int) -> bool:
+    """Userspace puts its answer into regs.value; a port where nothing is reads as all ones."""
+    if emulator_pio_in(vcpu, size, port):
+        return True
+    vcpu.regs.value = (1 << 8 * size) - 1
+    vcpu.complete_userspace_io = complete_fast_pio_in
+    vcpu.exit = ("in", port, size)
+    return False
+
+
+@kernel(X86)
+def complete_fast_pio_out(vcpu: KvmVcpu) -> None:
+    kvm_x86_ops.skip_emulated_instruction(vcpu)
+
+
+@kernel(X86)
+def complete_fast_pio_in(vcpu: KvmVcpu) -> None:
+    _, port, size = vcpu.exit
+    vcpu.regs.value &= (1 << 8 * size) - 1
+    trace(vcpu.kvm.host, KvmPio, port, vcpu.regs.value, size, False)
+    kvm_x86_ops.skip_emulated_instruction(vcpu)
+
+
+@kernel(X86)
+def emulator_pio_out(vcpu: KvmVcpu, size: int, port: int, value: int) -> bool:
+    trace(vcpu.kvm.host, KvmPio, port, value, size, True)
+    return kvm_io_bus_write(vcpu, port, size, value)
+
+
+@kernel(X86)
+def emulator_pio_in(vcpu: KvmVcpu, size: int, port: int) -> bool:
+    value = kvm_io_bus_read(vcpu, port, size)
+    if value is None:
+        return False
+    vcpu.regs.value = value
+    trace(vcpu.kvm.host, KvmPio, port, value, size, False)
+    return True
+
+
+@kernel(MAIN)
+def kvm_io_bus_write(vcpu: KvmVcpu, port: int, size: int, value: int) -> bool:
+    """False: no device has the port."""
+    if not in_range(vcpu.kvm, port):
+        return False
+    picdev_write(vcpu.kvm, port, size, value)
+    return True
+
+
+@kernel(MAIN)
+def kvm_io_bus_read(vcpu: KvmVcpu, port: int, size: int) -> int | None:
+    """None: no device has the port."""
+    return picdev_read(vcpu.kvm, port, size) if in_range(vcpu.kvm, port) else None
