@@ -139,7 +139,7 @@ def _arrives(name: str, kernel: str, rule: str) -> bool:
 
 def timer_costs() -> Html:
     """Per mode and place: exits, host interrupts, passes; by kernel where that differs. Zero is printed as 0."""
-    names = ("the vCPU", "exits", "host interrupts", "passes")
+    names = ("the vCPU", "exits", "host IRQs", "passes")
     bodies = []
     for label, mode in MODES:
         rows = [el("tr", el("th", el("b", label), scope="rowgroup", colspan=str(len(names))))]
