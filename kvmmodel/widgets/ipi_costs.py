@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from kvmmodel.events import ClearIsr, Event, HostIpi, SetIrr, SetMode, VmExit, VmRun
+from kvmmodel.events import ClearIsr, Event, HostIpi, KvmApicIpi, SetIrr, SetMode, VmExit, VmRun
 from kvmmodel.facts.releases import series
+from kvmmodel.kvm.names import KernelFunction
+from kvmmodel.machine.host import Host
+from kvmmodel.scenarios.run import built_in, run
 from kvmmodel.trace.telling import REASONS
 from kvmmodel.trace.telling_ipi import FAST_PATH, under
 from kvmmodel.widgets.ipi import FORMS, ipi_run
@@ -70,3 +73,34 @@ def ranges(kernels: Sequence[str]) -> str:
     cuts = [i for i, (a, b) in enumerate(pairwise(kernels), 1) if order[b] != order[a] + 1]
     parts = [kernels[a:b] for a, b in pairwise([0, *cuts, len(kernels)])]
     return ", ".join(part[0] if len(part) == 1 else f"{part[0]} to {part[-1]}" for part in parts)
+
+
+WAYS = ("ICR, fast path", "ICR, handler", "SELF_IPI", "xAPIC page")
+
+
+def ipi_ways(scenario: str, kernel: str, nrips: bool = True) -> dict[str, int]:
+    """How many IPIs of a scenario went through which door, by the stacks at kvm_apic_ipi."""
+    vm = run(built_in(scenario), Host(kernel=kernel, avic=False, nrips=nrips))
+    found = dict.fromkeys(WAYS, 0)
+    for record in vm.trace.records:
+        if isinstance(record.event, KvmApicIpi):
+            found[_way(record.stack)] += 1
+    return found
+
+
+def _way(stack: tuple[KernelFunction, ...]) -> str:
+    if under(stack, "__kvm_x2apic_icr_write"):
+        return WAYS[0] if under(stack, FAST_PATH) else WAYS[1]
+    return WAYS[3] if under(stack, "apic_mmio_write") else WAYS[2]
+
+
+def ipi_ways_table(scenario: str, recorded: Mapping[str, Sequence[int]]) -> Html:
+    """By kernel and door: how many IPIs were recorded, in the order of WAYS, beside those of the model's own run."""
+    rows = []
+    for kernel, numbers in recorded.items():
+        counted_here = ipi_ways(scenario, kernel)
+        for way, number in zip(WAYS, numbers, strict=True):
+            cells = [el("td", text) for text in (way, str(number), str(counted_here[way]))]
+            rows.append(el("tr", el("th", kernel, scope="row"), *cells))
+    head = el("tr", *(el("th", name, scope="col") for name in ("kernel", "door", "recorded", "model")))
+    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table"))

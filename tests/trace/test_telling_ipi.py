@@ -29,10 +29,10 @@ def test_a_story_has_no_more_steps_than_asked_for():
     assert len(tell("ipi-xapic-halted", most=7).steps) == 7
 
 
-@pytest.mark.parametrize("cpu", ["in-guest", "halted", "in-host", "preempted"])
-def test_the_second_target_leaves_one_step(cpu):
+@pytest.mark.parametrize("where", ["in-guest", "halted", "in-host", "preempted"])
+def test_the_second_target_leaves_one_step(where):
     """Its barriers were once told, too, as a barrier names no vCPU."""
-    told = [step.label for step in tell(f"ipi-others-{cpu}").steps]
+    told = [step.label for step in tell(f"ipi-others-{where}").steps]
     assert told.count("`smp_mb__after_atomic`") == 1
     assert told.count("the same for vCPU 2") == 1
 

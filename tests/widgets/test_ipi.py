@@ -1,9 +1,14 @@
 """The explorer of the IPI's page: every way to send one to every target; and what the kick is for."""
 
+from pathlib import Path
+
 import pytest
 
+from kvmmodel.explain import find
 from kvmmodel.widgets.ipi import FORMS, KERNELS, NRIPS, SENT, TARGETS, ipi_explorer, ipi_run, ipi_story
-from kvmmodel.widgets.ipi_costs import NAMES, counted, ipi_costs, ranges
+from kvmmodel.widgets.ipi_costs import NAMES, WAYS, counted, ipi_costs, ipi_ways, ipi_ways_table, ranges
+
+RECORDINGS = Path(__file__).resolve().parents[1] / "evidence" / "data"
 
 EVERY = [(form, target) for _, form in FORMS for _, target in (TARGETS[:1] if SENT[form].to_itself else TARGETS)]
 HOSTS = [(kernel, nrips) for _, kernel in KERNELS for _, nrips in NRIPS]
@@ -172,3 +177,37 @@ def test_the_explorer_starts_with_an_x2apic_ipi_to_a_running_guest():
     assert widget.story == ipi_story("xapic", "halted", "6.1", "off")
     widget.set_broken(True)
     assert (widget.error, widget.story.broken is not None) == (None, True)
+
+
+@pytest.mark.parametrize(("kernel", "numbers"), [("6.12.95", (12, 4, 9, 1)), ("7.3.4", (15, 1, 9, 1))])
+def test_the_lab_s_guest_sends_its_ipis_through_the_recorded_doors(kernel, numbers):
+    """recorded: the page prints these numbers; hist triggers counted them at kvm_apic_ipi."""
+    text = (RECORDINGS / f"{kernel}-avic0-nrips" / "20-hist-stacks.txt").read_text(encoding="utf-8")
+    section = text[text.index("##### kvm_apic_ipi\n") :].partition("Totals:")[0]
+    recorded = dict.fromkeys(WAYS, 0)
+    for stack in find(section):
+        recorded[WAYS[door(" ".join(frame.name for frame in stack.frames))]] += stack.count
+    assert tuple(recorded.values()) == numbers
+    assert ipi_ways("lab", kernel) == recorded
+
+
+def door(frames):
+    """Of WAYS: by names that a build with inlining shows."""
+    if "fastpath" in frames:
+        return 0
+    return 1 if "icr_write" in frames else 3 if "apic_mmio_write" in frames else 2
+
+
+def test_without_nrips_no_ipi_takes_the_fast_path():
+    """recorded 7.3.4 without NRIPS: no stack with a fast path in it, but the ICR's under __kvm_emulate_wrmsr."""
+    text = (RECORDINGS / "7.3.4-avic0-bpftrace" / "50-bpftrace.txt").read_text(encoding="utf-8")
+    frames = [" ".join(frame.name for frame in stack.frames) for stack in find(text)]
+    assert not any("fastpath" in names for names in frames)
+    assert any("icr_write" in names and "__kvm_emulate_wrmsr" in names for names in frames)
+    assert ipi_ways("lab", "7.3.4", nrips=False) == dict(zip(WAYS, (0, 16, 9, 1), strict=True))
+
+
+def test_the_table_of_doors_sets_the_model_beside_the_recording():
+    table = ipi_ways_table("self-ipi", {"7.3.4": (0, 0, 1, 0)})
+    assert "<td>SELF_IPI</td><td>1</td><td>1</td>" in table
+    assert table.count("<tr>") == 1 + len(WAYS)
