@@ -50,7 +50,7 @@ def _msr(cast: Cast, record: Record, e: Any) -> Told | None:
         return None
     if under(record.stack, FAST_PATH):
         why = "The host's interrupts are still off, and RIP stands behind `WRMSR`: no exit handler is needed."
-        return in_kvm(cast, record, "entry", "fast path: `WRMSR` is done", "interrupts still off", why)
+        return in_kvm(cast, record, "dot", "fast path: `WRMSR` is done", "interrupts still off", why)
     why = "The ordinary handler of MSR exits has done the write, with the host's interrupts on."
     return in_kvm(cast, record, "dot", "handler: `WRMSR` is done", "interrupts are on", why)
 
@@ -59,7 +59,7 @@ def _set_mode(cast: Cast, record: Record, e: Any) -> Told | None:
     if e.vcpu_id != cast.sender or e.mode != "OUTSIDE_GUEST_MODE" or _in_service(cast, record):
         return TELLERS[ev.SetMode](cast, record, e)
     why = "KVM leaves the entry loop: `mode` says outside guest, and the host's interrupts come on."
-    return in_kvm(cast, record, "resume", "out of the entry loop", "mode := outside guest", why)
+    return in_kvm(cast, record, "dot", "out of the entry loop", "mode := outside guest", why)
 
 
 def _in_service(cast: Cast, record: Record) -> bool:

@@ -16,12 +16,12 @@ from kvmmodel.widgets.ipi import FORMS, ipi_run
 from kvmmodel.widgets.page import Html
 from kvmmodel.widgets.svg import el
 
-NAMES = ("IPI", "kernels", "sender's exits", "fast path", "host IPIs", "targets' exits")
+NAMES = ("IPI", "kernels", "sender", "fast path", "host IPIs", "targets")
 ROWS = (*((label, form, "on") for label, form in FORMS), ("ICR, to one; nrips=0", "one", "off"))
 
 
 def ipi_costs() -> Html:
-    """For each form, with all targets in the guest: what the sender and the targets pay, from the write to the EOIs.
+    """For each form: the exits of the sender and of the targets, all of them in the guest, from the write to the EOIs.
     Kernels with the same counts share a row. Zero is printed as 0."""
     rows = []
     for label, form, nrips in ROWS:
@@ -32,7 +32,7 @@ def ipi_costs() -> Html:
             cells = [el("td", text) for text in (ranges(kernels), *counts)]
             rows.append(el("tr", el("th", label, scope="row"), *cells))
     head = el("tr", *(el("th", name, scope="col") for name in NAMES))
-    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table"))
+    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table km-six"))
 
 
 def counted(form: str, kernel: str, nrips: str = "on") -> tuple[str, str, str, str]:
@@ -64,7 +64,7 @@ def _at_once(events: Sequence[Event]) -> bool:
 
 
 def _tally(reasons: Sequence[str]) -> str:
-    return ", ".join(f"{reasons.count(reason)} {reason}" for reason in dict.fromkeys(reasons)) or "0"
+    return ", ".join(f"{reasons.count(reason)}\N{NO-BREAK SPACE}{reason}" for reason in dict.fromkeys(reasons)) or "0"
 
 
 def ranges(kernels: Sequence[str]) -> str:
@@ -96,11 +96,10 @@ def _way(stack: tuple[KernelFunction, ...]) -> str:
 
 def ipi_ways_table(scenario: str, recorded: Mapping[str, Sequence[int]]) -> Html:
     """By kernel and door: how many IPIs were recorded, in the order of WAYS, beside those of the model's own run."""
+    columns = [numbers for kernel in recorded for numbers in (recorded[kernel], ipi_ways(scenario, kernel).values())]
     rows = []
-    for kernel, numbers in recorded.items():
-        counted_here = ipi_ways(scenario, kernel)
-        for way, number in zip(WAYS, numbers, strict=True):
-            cells = [el("td", text) for text in (way, str(number), str(counted_here[way]))]
-            rows.append(el("tr", el("th", kernel, scope="row"), *cells))
-    head = el("tr", *(el("th", name, scope="col") for name in ("kernel", "door", "recorded", "model")))
-    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table"))
+    for way, *numbers in zip(WAYS, *columns, strict=True):
+        rows.append(el("tr", el("th", way, scope="row"), *(el("td", str(number)) for number in numbers)))
+    names = ("door", *(name for kernel in recorded for name in (f"{kernel}, recorded", "model")))
+    head = el("tr", *(el("th", name, scope="col") for name in names))
+    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table km-six"))

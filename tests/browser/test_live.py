@@ -134,3 +134,18 @@ def test_a_screen_reader_hears_the_sentence_and_the_position(page: Page, site: S
     expect(said).to_contain_text(sentence.split("·")[0].strip())
     handle = page.locator(f"{LIVE}.km-scrub .noUi-handle")
     assert "Step 2 of" in (handle.get_attribute("aria-valuetext") or "")
+
+
+def test_the_ipi_page_answers_each_of_its_choices(page: Page, site: Site) -> None:
+    open_page(page, site, "book/ipi")
+    go_live(page)
+    before = picture(page)
+    for which, text in (("form", "xAPIC page"), ("target", "halted"), ("kernel", "6.1"), ("nrips", "nrips=0")):
+        choose(page, which, text)
+        assert chosen(page, which) == text
+    setup = page.locator(f"{LIVE}.km-sub").first
+    expect(setup).to_have_text("Kernel 6.1.192, Zen 4, avic=0, nrips=0, xAPIC guest")
+    assert "MOV [0xfee00310]" in new_picture(page, before)
+    page.get_by_label("Break it: kick nobody").first.click(force=True)
+    expect(page.locator(f"{LIVE}.km-broken")).to_contain_text("Broken on purpose")
+    page.keyboard.press("End")

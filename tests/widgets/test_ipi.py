@@ -140,7 +140,7 @@ def test_without_the_kick_only_a_sleeper_and_a_running_guest_miss_it(form, targe
     ],
 )
 def test_what_is_counted(form, kernel, nrips, counts):
-    assert counted(form, kernel, nrips) == counts
+    assert tuple(cell.replace("\N{NO-BREAK SPACE}", " ") for cell in counted(form, kernel, nrips)) == counts
 
 
 def test_the_cost_table_has_every_form_and_joins_the_kernels():
@@ -209,5 +209,6 @@ def test_without_nrips_no_ipi_takes_the_fast_path():
 
 def test_the_table_of_doors_sets_the_model_beside_the_recording():
     table = ipi_ways_table("self-ipi", {"7.3.4": (0, 0, 1, 0)})
-    assert "<td>SELF_IPI</td><td>1</td><td>1</td>" in table
+    assert ">SELF_IPI</th><td>1</td><td>1</td>" in table
+    assert ">ICR, handler</th><td>0</td><td>0</td>" in table
     assert table.count("<tr>") == 1 + len(WAYS)
