@@ -29,6 +29,8 @@ class Cast:
     caller: bool = False  # userspace's thread is in the kernel
     window: bool = False  # KVM has asked for an IRQ window
     asked: bool = False  # an event pass is requested
+    left: bool = False  # the sender has left the entry loop since its last exit
+    delivering: int | None = None  # the vCPU whose IRR was set last
 
     def prefix(self, vcpu: int) -> str:
         return "s" if vcpu == self.sender else "t"
@@ -79,6 +81,11 @@ def follow(cast: Cast, record: Record) -> None:
     match event:
         case ev.VmExit():
             cast.place[event.vcpu_id] = "kvm"
+            cast.left = cast.left and event.vcpu_id != cast.sender
+        case ev.SetMode(mode="OUTSIDE_GUEST_MODE") if event.vcpu_id == cast.sender:
+            cast.left = True
+        case ev.SetIrr():
+            cast.delivering = event.vcpu_id
         case ev.VmRun():
             cast.place[event.vcpu_id] = "guest"
         case ev.Block():
