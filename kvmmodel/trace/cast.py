@@ -33,6 +33,8 @@ class Cast:
     timer_irq: bool = False  # the target's CPU is in the host timer's interrupt, on top of whatever it ran
     entering: bool = False  # the target has said that it is in the guest, VMRUN is still to come
     pending: bool = False  # the APIC timer has expired, and nobody has delivered it yet
+    left: bool = False  # the sender has left the entry loop since its last exit
+    delivering: int | None = None  # the vCPU whose IRR was set last
 
     def prefix(self, vcpu: int) -> str:
         return "s" if vcpu == self.sender else "t"
@@ -86,6 +88,12 @@ def follow(cast: Cast, record: Record) -> None:
     match event:
         case ev.VmExit():
             cast.place[event.vcpu_id] = "kvm"
+            cast.left = cast.left and event.vcpu_id != cast.sender
+        case ev.SetMode(mode="OUTSIDE_GUEST_MODE") if event.vcpu_id == cast.sender:
+            cast.left = True
+        case ev.SetIrr():
+            cast.delivering = event.vcpu_id
+            cast.pending = cast.pending and event.vector != cast.vector
         case ev.VmRun():
             cast.place[event.vcpu_id] = "guest"
             cast.entering = False
@@ -102,8 +110,6 @@ def follow(cast: Cast, record: Record) -> None:
             cast.waker = True
         case ev.TimerPending() if event.vcpu_id == cast.target:
             cast.pending = True
-        case ev.SetIrr() if event.vector == cast.vector:
-            cast.pending = False
     cast.caller = record.task == "vmm"
     if record.cpu == cast.target_cpu:
         cast.timer_irq = any(f.name == HOST_TIMER for f in record.stack)

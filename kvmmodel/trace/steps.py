@@ -21,8 +21,10 @@ CAUSES: dict[str, tuple[type[ev.Event], ...]] = {
     "timer": (ev.Instruction,),
     "msi": (ev.KvmMsiSetIrq,),
 }
+STORY_TELLERS = TELLERS | TIMER_TELLERS
 MOST_STEPS = 40  # a run that was broken on purpose may go round and round
 MOST_PROGRAM_STEPS = 50
+ICR, ICR2 = "MOV [0xfee00300]", "MOV [0xfee00310]"
 
 
 def story(
@@ -36,8 +38,11 @@ def story(
     setup: str,
     badges: tuple[Badge, ...] = (),
     broken: str | None = None,
+    tellers: Mapping[type[ev.Event], Teller] = STORY_TELLERS,
+    most: int = MOST_STEPS,
 ) -> Story:
     """Tell a run. ``source``: ipi, timer or msi; ``vector`` and ``target`` (a vCPU) say which interrupt to follow.
+    ``tellers`` say which events become steps, of which there are ``most``.
 
     ValueError if nothing in the run is its cause.
     """
@@ -47,7 +52,7 @@ def story(
     cast = _cast(ordered[first], source, vector, target, opening)
     begin(cast, opening.states)
     before, start = bars(cast), states(cast, opening)
-    steps = _steps(ordered[first:], kernel, cast, TELLERS | TIMER_TELLERS, MOST_STEPS)
+    steps = _steps(ordered[first:], kernel, cast, tellers, most)
     spins = _spins(cast, steps)
     steps = steps[: spins + 1] if spins else steps
     return Story(title, setup, groups(cast), before, start, steps, badges, broken, _verdict(cast, steps, bool(spins)))
@@ -125,8 +130,19 @@ def _cause(records: Sequence[Record], source: str, vector: int) -> int:
         if isinstance(event, ev.KvmMsiSetIrq) and event.data & 0xFF == vector:
             return i
         if isinstance(event, ev.Instruction) and _writes(event.text, source, vector):
-            return i
+            return _with_destination(records, i, event)
     raise ValueError(f"nothing in this run causes vector {vector:#x} by {source}")
+
+
+def _with_destination(records: Sequence[Record], i: int, event: ev.Instruction) -> int:
+    """An xAPIC's ICR takes two writes: where the vCPU's instruction before wrote ICR2, that is the beginning."""
+    if not event.text.startswith(ICR):
+        return i
+    earlier = ((j, r.event) for j, r in zip(range(i - 1, -1, -1), reversed(records[:i]), strict=True))
+    for j, before in earlier:
+        if isinstance(before, ev.Instruction) and before.vcpu_id == event.vcpu_id:
+            return j if before.text.startswith(ICR2) else i
+    return i
 
 
 def _writes(text: str, source: str, vector: int) -> bool:
@@ -134,7 +150,7 @@ def _writes(text: str, source: str, vector: int) -> bool:
     if source == "timer":
         return text.startswith(("WRMSR 0x6e0", "WRMSR 0x838"))
     value = text.rpartition(" = ")[2]
-    sends = text.startswith(("WRMSR 0x830", "WRMSR 0x83f", "MOV [0xfee00300]"))
+    sends = text.startswith(("WRMSR 0x830", "WRMSR 0x83f", ICR))
     return sends and int(value, 16) & 0xFF == vector
 
 

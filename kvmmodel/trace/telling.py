@@ -61,6 +61,7 @@ def in_kvm(cast: Cast, record: Record, kind: str, label: str, detail: str, sente
 
 WRITES = {
     "WRMSR 0x830": "writes the x2APIC ICR, so an IPI is to be sent",
+    "MOV [0xfee00310]": "writes ICR2, the destination of the IPI that follows",
     "MOV [0xfee00300]": "writes the ICR, so an IPI is to be sent",
     "WRMSR 0x83f": "writes SELF_IPI, so an IPI to itself is to be sent",
     "WRMSR 0x6e0": "sets its TSC deadline",
@@ -132,7 +133,7 @@ def set_irr(cast: Cast, record: Record, e: Any) -> Told | None:
 
 
 def _barrier(cast: Cast, record: Record, e: Any) -> Told | None:
-    if e.name != "smp_mb__after_atomic":
+    if e.name != "smp_mb__after_atomic" or cast.delivering != cast.target:
         return None
     why = "A full barrier: the IRR is visible before the sender looks where the target is."
     return in_kvm(cast, record, "barrier", f"`{e.name}`", "IRR before mode", why)

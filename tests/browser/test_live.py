@@ -165,3 +165,18 @@ def test_the_choices_of_a_comparison_fit_their_buttons_on_a_phone(page: Page, si
         "all => all.filter(b => b.scrollWidth > b.clientWidth + 1).map(b => b.textContent)"
     )
     assert cut == []
+
+
+def test_the_ipi_page_answers_each_of_its_choices(page: Page, site: Site) -> None:
+    open_page(page, site, "book/ipi")
+    go_live(page)
+    before = picture(page)
+    for which, text in (("form", "xAPIC page"), ("target", "halted"), ("kernel", "6.1"), ("nrips", "nrips=0")):
+        choose(page, which, text)
+        assert chosen(page, which) == text
+    setup = page.locator(f"{LIVE}.km-sub").first
+    expect(setup).to_have_text("Kernel 6.1.192, Zen 4, avic=0, nrips=0, xAPIC guest")
+    assert "MOV [0xfee00310]" in new_picture(page, before)
+    page.get_by_label("Break it: kick nobody").first.click(force=True)
+    expect(page.locator(f"{LIVE}.km-broken")).to_contain_text("Broken on purpose")
+    page.keyboard.press("End")

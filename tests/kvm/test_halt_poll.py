@@ -3,9 +3,10 @@
 import pytest
 
 from kvmmodel import Host
-from kvmmodel.events import KvmHaltPollNs, KvmVcpuWakeup
+from kvmmodel.events import HostIpi, Kick, KvmHaltPollNs, KvmVcpuWakeup
 from kvmmodel.kvm.kvm_main import update_halt_poll_ns
-from tests.machines import MSI, booted, events
+from kvmmodel.scenarios.run import built_in, run
+from tests.machines import MSI, SERIES, booted, events
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,13 @@ def test_polling_can_be_switched_off():
         made.run()
     assert events(made, KvmHaltPollNs) == []
     assert all(e.waited for e in events(made, KvmVcpuWakeup))
+
+
+@pytest.mark.parametrize("kernel", SERIES)
+def test_a_polling_vcpu_is_neither_woken_nor_sent_a_host_ipi(kernel):
+    """source 5.10 to 7.3: the kick finds nobody asleep or in the guest; the polling loop finds the interrupt."""
+    made = run(built_in("ipi-polled"), Host("zen4", kernel, avic=False))
+    assert [e.outcome for e in events(made, Kick)] == ["woken", "nothing"]
+    assert len(events(made, HostIpi)) == 1
+    assert [e.waited for e in events(made, KvmVcpuWakeup)] == [True, False]
+    assert made.vcpus[1].guest.handled == {0x43: 2}
