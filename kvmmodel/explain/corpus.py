@@ -49,6 +49,6 @@ def corpus_for(kernel: str | None, progress: bool = False) -> Corpus:
 def emitted(host: Host, scenarios: Iterable[str]) -> frozenset[tuple[str, ...]]:
     """The distinct stacks of some scenarios on one host, innermost first, under its release's names."""
     with probe() as seen:
-        for scenario in scenarios:
-            run(built_in(scenario), host, trace=False)
+        kept = [run(built_in(scenario), host, trace=False) for scenario in scenarios]
+    del kept  # kept until here, as the probe wants it
     return frozenset(stack_names(stack, host.kernel) for stack in seen.stacks)

@@ -39,6 +39,11 @@ def resolve(cpu: Processor, kernel: Kernel, asked: dict[str, Any]) -> dict[str, 
         wants_number = isinstance(here[name], int) and not isinstance(here[name], bool)
         if wants_number and (isinstance(value, bool) or not isinstance(value, int)):
             raise ValueError(f"parameter {name} takes a number, got {value!r}")
+        if isinstance(here[name], bool) and value not in (0, 1):
+            raise ValueError(f"parameter {name} is a switch: expected Y or N, got {value!r}")
+        least = table[name].get("least", 0)
+        if wants_number and not least <= value < 1 << 31:
+            raise ValueError(f"parameter {name}: expected a number from {least} to {(1 << 31) - 1}, got {value}")
     if found["avic"] == "auto":
         found["avic"] = "x2avic" in cpu.features
     for name, row in table.items():

@@ -35,7 +35,7 @@ class KernelFunction:
 
 
 FUNCTIONS: dict[CodeType, KernelFunction] = {}
-_BOUNDARY: set[CodeType] = set()
+BOUNDARIES: set[CodeType] = set()
 
 
 def kernel(
@@ -63,7 +63,7 @@ def kernel(
 
 def boundary(function: F) -> F:
     """Mark a function of the machine at which a kernel stack ends, though Python's goes on."""
-    _BOUNDARY.add(function.__code__)
+    BOUNDARIES.add(function.__code__)
     return function
 
 
@@ -80,7 +80,7 @@ def name_in(function: KernelFunction, kernel: Kernel) -> str | None:
 def walk(frame: FrameType | None) -> tuple[KernelFunction, ...]:
     """The kernel functions on a Python stack, innermost first."""
     found = []
-    while frame is not None and frame.f_code not in _BOUNDARY:
+    while frame is not None and frame.f_code not in BOUNDARIES:
         function = FUNCTIONS.get(frame.f_code)
         if function is not None:
             found.append(function)
