@@ -51,7 +51,7 @@ def read(folder: Path) -> Recording:
     lines = _lines(_file(folder, "10-kvm-tracepoints.txt"))
     if not lines:
         raise RecordingError(f"{folder}/10-kvm-tracepoints.txt has no KVM event: expected lines of tracefs' trace file")
-    return Recording(kernel, _processor(system, params), params.get("avic") == "Y", lines)
+    return Recording(kernel, _processor(system, params), params.get("avic") in ("Y", "1"), lines)
 
 
 def _file(folder: Path, name: str) -> str:

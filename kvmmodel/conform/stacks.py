@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvmmodel.conform.recording import Recording
-from kvmmodel.explain import explain, find
+from kvmmodel.explain import ExplainError, explain
 from kvmmodel.explain.corpus import emitted
 from kvmmodel.explain.match import MATCHED
 from kvmmodel.explain.source import read
@@ -24,8 +24,9 @@ class Stacks:
 
 def compare_stacks(folder: Path, recording: Recording, kernel: str | None = None) -> Stacks:
     """Of every text in the folder. A recording without stacks has none matched and none unmatched."""
-    text, _ = read(folder)
-    if not find(text):
+    try:
+        text, _ = read(folder)
+    except ExplainError:
         return Stacks(0, ())
     host = Host(recording.processor, kernel or recording.kernel, avic=recording.avic)
     report = explain(text, {host.kernel.release: emitted(host, names())}, host.kernel.release)

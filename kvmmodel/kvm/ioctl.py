@@ -12,7 +12,7 @@ from kvmmodel.kvm.i8259 import kvm_pic_update_irq
 from kvmmodel.kvm.ioapic import KvmIoapic, kvm_get_ioapic, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
 from kvmmodel.kvm.irqchip import Route, default_routes, kvm_set_irq_routing, kvm_vm_ioctl_irq_line
-from kvmmodel.kvm.kvm_main import kvm_vcpu_block
+from kvmmodel.kvm.kvm_main import wait_for_events
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.state import kvm_apic_get_state, kvm_apic_set_state, kvm_create_lapic
 from kvmmodel.kvm.names import kernel
@@ -119,7 +119,7 @@ def kvm_arch_vcpu_ioctl_run(vcpu: KvmVcpu) -> Suspend | None:
     if vcpu.run is None:
         vcpu.exit = None
         vcpu_load(vcpu)
-        vcpu.run = kvm_vcpu_block(vcpu) if waits else vcpu_run(vcpu)
+        vcpu.run = wait_for_events(vcpu) if waits else vcpu_run(vcpu)
     try:
         return vcpu.run.send(None)
     except StopIteration:

@@ -10,6 +10,7 @@ from kvmmodel.guest.cpu import GuestCpu, execute, fetch, leave, vmrun, window
 from kvmmodel.kvm import ioctl, sched
 from kvmmodel.kvm.names import boundary
 from kvmmodel.kvm.types import POLL, VMRUN, Cpu, HostKernel, Kvm, KvmVcpu, Task, trace
+from kvmmodel.kvm.workqueue import ret_from_fork_asm
 from kvmmodel.machine.record import Trace
 from kvmmodel.silicon.vmcb import SVM_EXIT_INTR, SVM_EXIT_VINTR
 
@@ -75,10 +76,29 @@ def step(machine: Machine) -> bool:
         return False
     at, _, cpu = min(waiting, key=lambda w: w[:2])
     if at >= NEVER:
-        return False
+        return False  # delayed work alone keeps no run going
+    if machine.host.delayed and _queue_work(machine, at):
+        return True
     cpu.now = max(cpu.now, at)
     machine.now = max(machine.now, cpu.now)
     take_turn(machine, cpu)
+    return True
+
+
+def _queue_work(machine: Machine, until: int) -> bool:
+    """Give the earliest work that is due by then to its CPU's kernel thread. False: none is."""
+    host = machine.host
+    work = min(host.delayed, key=lambda w: w.due or 0)
+    if work.due is None or work.due > until:
+        return False
+    host.delayed.remove(work)
+    machine.now = max(machine.now, work.due)
+    name = f"kworker/{work.cpu}:1"
+    thread = machine.threads.setdefault(name, Thread(Task(name, work.cpu, state="blocked")))
+    thread.calls.append(lambda: ret_from_fork_asm(host, work))
+    if thread.task.state == "blocked":
+        start(machine, thread.task)
+        sched.resched_curr(host, sched.cpu_of(host, work.cpu))
     return True
 
 

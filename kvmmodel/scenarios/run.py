@@ -75,6 +75,7 @@ _ACTIONS: dict[str, Callable[..., object]] = {
     "signal_msi": Vm.signal_msi,
     "irq_line": lambda vm, gsi, level: vm.irq_line(gsi, bool(level)),
     "eventfd": Vm.eventfd_write,
+    "mprotect": Vm.mprotect,
     "burn": Vm.burn,
 }
 

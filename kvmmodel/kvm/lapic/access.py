@@ -65,7 +65,7 @@ def kvm_lapic_reg_write(apic: KvmLapic, reg: int, val: int) -> bool:
     elif reg == hw.APIC_SPIV:
         _write_spiv(apic, val)
     elif reg == hw.APIC_ICR:
-        if x2apic:
+        if x2apic and kvm.host.has("icr_one_register"):
             return False
         val &= ~hw.APIC_ICR_BUSY
         kvm_apic_send_ipi(apic, val, kvm_lapic_get_reg(apic, hw.APIC_ICR2))
@@ -92,6 +92,8 @@ def kvm_lapic_reg_write(apic: KvmLapic, reg: int, val: int) -> bool:
         if not x2apic or reserved:
             return False
         kvm_apic_send_ipi(apic, hw.APIC_DEST_SELF | val & hw.APIC_VECTOR_MASK, 0)
+    elif x2apic and reg == hw.APIC_ICR2 and not kvm.host.has("icr_one_register"):
+        kvm_lapic_set_reg(apic, hw.APIC_ICR2, val)  # all 32 bits are the destination
     elif x2apic or not _write_xapic_only(apic, reg, val):
         return False
     kvm_recalculate_apic_map(kvm)
@@ -147,10 +149,14 @@ def kvm_x2apic_msr_write(apic: KvmLapic, msr: int, data: int) -> int:
     return kvm_lapic_msr_write(apic, (msr - hw.APIC_BASE_MSR) << 4, data)
 
 
-@kernel(FILE)
+@kernel(FILE, since="6.1")
 def kvm_lapic_msr_write(apic: KvmLapic, reg: int, data: int) -> int:
-    if reg == hw.APIC_ICR:
+    if reg == hw.APIC_ICR and apic.vcpu.kvm.host.has("icr_one_register"):
         return 0 if kvm_x2apic_icr_write(apic, data) else 1
+    if reg == hw.APIC_ICR2:
+        return 1
+    if reg == hw.APIC_ICR:
+        kvm_lapic_reg_write(apic, hw.APIC_ICR2, data >> 32)
     if data >> 32 and apic.vcpu.kvm.host.has("x2apic_upper32_gp"):
         return 1
     return 0 if kvm_lapic_reg_write(apic, reg, data & 0xFFFFFFFF) else 1

@@ -34,9 +34,14 @@ def x86_emulate_insn(vcpu: KvmVcpu, what: str) -> None:
     if what == "cr8":
         em_cr_write(vcpu)
     elif vcpu.regs.write:
-        emulator_read_write(vcpu)
+        segmented_write(vcpu)
     else:
         emulator_read_write(vcpu)
+
+
+@kernel(EMULATE)
+def segmented_write(vcpu: KvmVcpu) -> None:
+    emulator_read_write(vcpu)
 
 
 @kernel(X86)
