@@ -78,8 +78,17 @@ def _conform(options: argparse.Namespace) -> int:
         for row in rows:
             print("\n    ".join([f"{row['verdict']:9}  {row['name']}", *row["differences"]]))
         print(f"{len(rows) - different} of {len(rows)} phases equal")
-        print(f"{stacks.matched} of {stacks.matched + len(stacks.unmatched)} distinct stacks emitted by a run; not:")
-        print("\n".join("  " + " < ".join(frames) for frames in stacks.unmatched))
+        total = stacks.matched + len(stacks.unmatched)
+        print(
+            f"{stacks.matched} of {total} distinct stacks with frames of KVM emitted by a run"
+            + "; not:" * bool(stacks.unmatched)
+        )
+        for frames in stacks.unmatched:
+            print("  " + " < ".join(frames))
+        if stacks.outside:
+            print("not compared, as no frame is KVM's:")
+        for frames in stacks.outside:
+            print("  " + " < ".join(frames))
     return 1 if different else 0
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
 from kvmmodel.conform.excluded import comparable
-from kvmmodel.conform.recording import MARKER, Line, Recording
+from kvmmodel.conform.recording import LOST_EVENTS, MARKER, Line, Recording, runs
 from kvmmodel.events import KvmPio, KvmUserspaceExit
 from kvmmodel.guest.program import PORT_MARK
 from kvmmodel.machine.host import Host
@@ -38,39 +38,54 @@ class _Event:
 
 
 def compare(recording: Recording, kernel: str | None = None) -> list[Phase]:
-    """Every phase of the lab. ``kernel`` other than the recorded one shows what differs between releases."""
+    """Every phase of the lab, of each recorded run. ``kernel`` other than the recorded one shows what has changed."""
     host = Host(recording.processor, kernel or recording.kernel, avic=recording.avic)
     vm = run(built_in(SCENARIO), host, stacks=False)
-    phases = _phases(recording, vm.world.marks)
-    for vcpu in vm.vcpus:
-        _compare(phases, vcpu.id, _recorded(recording.lines, vcpu.id), _modelled(vm, host, vcpu.id))
-    return phases
+    marks = vm.world.marks
+    return [phase for lines in runs(recording.lines, marks[0]) for phase in _compare_run(lines, vm, marks)]
 
 
-def _phases(recording: Recording, marks: Sequence[str]) -> list[Phase]:
-    """The model's phases; one that was recorded under another name, or not at all, differs from the start."""
-    recorded = [line.text for line in recording.lines if line.event == MARKER]
+def _compare_run(lines: Sequence[Line], vm: Vm, marks: Sequence[str]) -> list[Phase]:
     phases = [Phase(mark) for mark in marks]
-    for at, phase in enumerate(phases):
-        if at >= len(recorded):
-            phase.differences.append(f"+ mark {phase.name}")
-        elif not recorded[at].endswith(phase.name):
-            phase.differences += [f"- mark {recorded[at]}", f"+ mark {phase.name}"]
-    phases[-1].differences += [f"- mark {text}" for text in recorded[len(phases) :]]
+    at = _marks(lines, phases)
+    known = {vcpu.id for vcpu in vm.vcpus}
+    for vcpu in sorted(known | {line.vcpu for line in lines if line.vcpu is not None}):
+        modelled = _modelled(vm, vm.host, vcpu) if vcpu in known else []
+        _compare(phases, vcpu, _recorded(lines, at, vcpu), modelled)
     return phases
 
 
-def _recorded(lines: Sequence[Line], vcpu: int) -> list[_Event]:
-    """A vCPU's events from the first mark to the guest's last exit to userspace; then the process ends as it likes."""
-    exits = [at for at, line in enumerate(lines) if line.event == USERSPACE_EXIT and "KVM_EXIT_" in line.text]
-    end = max(exits, default=-1)
-    phase, found = -1, []
-    for line in lines[: end + 1]:
+def _marks(lines: Sequence[Line], phases: Sequence[Phase]) -> list[int]:
+    """The phase that each line belongs to, -1 before the first. What a phase lacks, or lost, makes it differ."""
+    number, found, seen = -1, list[int](), set[int]()
+    for line in lines:
         if line.event == MARKER:
-            phase += 1
-        elif line.vcpu == vcpu and phase >= 0:
-            found.append((phase, line.event, line.text))
-    return _events(found)
+            named = next((n for n, phase in enumerate(phases) if line.text.endswith(phase.name)), None)
+            if named is None or named in seen:
+                phases[max(number, 0)].differences.append(f"- mark {line.text}")
+            else:
+                number = named
+                seen.add(number)
+        elif line.event == LOST_EVENTS:
+            phases[max(number, 0)].differences.append(f"- lost events: {line.text}")
+        found.append(number)
+    for n, phase in enumerate(phases):
+        if n not in seen:
+            phase.differences.append(f"+ mark {phase.name}")
+    return found
+
+
+def _recorded(lines: Sequence[Line], at: Sequence[int], vcpu: int) -> list[_Event]:
+    """A vCPU's events from the first mark to the guest's last exit to userspace; then the process ends as it likes."""
+    exits = [n for n, line in enumerate(lines) if line.event == USERSPACE_EXIT and "KVM_EXIT_" in line.text]
+    end = max(exits, default=-1)
+    return _events(
+        [
+            (phase, line.event, line.text)
+            for line, phase in zip(lines[: end + 1], at, strict=False)
+            if line.vcpu == vcpu and phase >= 0 and line.event != MARKER
+        ]
+    )
 
 
 def _modelled(vm: Vm, host: Host, vcpu: int) -> list[_Event]:
@@ -98,6 +113,6 @@ def _compare(phases: list[Phase], vcpu: int, recorded: list[_Event], modelled: l
     for tag, i1, i2, j1, j2 in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
         if tag == "equal":
             continue
-        at = modelled[min(i1, len(modelled) - 1)].phase if modelled else 0
+        at = modelled[min(i1, len(modelled) - 1)].phase if modelled else recorded[j1].phase
         rows = [f"- vCPU {vcpu} {text}" for text in theirs[j1:j2]] + [f"+ vCPU {vcpu} {text}" for text in ours[i1:i2]]
         phases[at].differences += rows
