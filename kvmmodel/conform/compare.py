@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
 from kvmmodel.conform.excluded import comparable
 from kvmmodel.conform.recording import LOST_EVENTS, MARKER, Line, Recording, runs
+from kvmmodel.conform.timing import SLACK, Moment, conduct
 from kvmmodel.events import KvmPio, KvmUserspaceExit
 from kvmmodel.guest.program import PORT_MARK
 from kvmmodel.machine.host import Host
@@ -17,14 +18,19 @@ from kvmmodel.trace.text import tracepoint
 
 SCENARIO = "lab"
 USERSPACE_EXIT = "kvm_userspace_exit"
+INTERRUPTED = "reason interrupt "
 
 
 @dataclass(slots=True)
 class Phase:
-    """A phase of the guest, from its mark to the next. ``differences``: "-" only recorded, "+" only in the model."""
+    """A phase of the guest, from its mark to the next. ``differences``: "-" only recorded, "+" only in the model.
+
+    ``timed``: the model ran under the recording's times, as its own were other than the host's.
+    """
 
     name: str
     differences: list[str] = field(default_factory=list)
+    timed: bool = False
 
     @property
     def verdict(self) -> str:
@@ -35,6 +41,8 @@ class Phase:
 class _Event:
     text: str
     phase: int
+    t: float = 0.0
+    interrupts: int = 0
 
 
 def compare(recording: Recording, kernel: str | None = None) -> list[Phase]:
@@ -42,17 +50,49 @@ def compare(recording: Recording, kernel: str | None = None) -> list[Phase]:
     host = Host(recording.processor, kernel or recording.kernel, avic=recording.avic)
     vm = run(built_in(SCENARIO), host, stacks=False)
     marks = vm.world.marks
-    return [phase for lines in runs(recording.lines, marks[0]) for phase in _compare_run(lines, vm, marks)]
+    return [phase for lines in runs(recording.lines, marks[0]) for phase in _compare_run(lines, vm)]
 
 
-def _compare_run(lines: Sequence[Line], vm: Vm, marks: Sequence[str]) -> list[Phase]:
-    phases = [Phase(mark) for mark in marks]
+def _compare_run(lines: Sequence[Line], vm: Vm) -> list[Phase]:
+    """Under the model's own timing; if that differs, under the recorded one, should that explain more."""
+    phases = _compare_with(lines, vm)
+    different = sum(bool(p.differences) for p in phases)
+    prepare = _recorded_timing(lines, vm) if different else None
+    if prepare is None:
+        return phases
+    again = _compare_with(lines, run(built_in(SCENARIO), vm.host, prepare=prepare, stacks=False))
+    if sum(bool(p.differences) for p in again) >= different:
+        return phases
+    for before, after in zip(phases, again, strict=True):
+        after.timed = bool(before.differences)
+    return again
+
+
+def _compare_with(lines: Sequence[Line], vm: Vm) -> list[Phase]:
+    phases = [Phase(mark) for mark in vm.world.marks]
     at = _marks(lines, phases)
     known = {vcpu.id for vcpu in vm.vcpus}
     for vcpu in sorted(known | {line.vcpu for line in lines if line.vcpu is not None}):
         modelled = _modelled(vm, vm.host, vcpu) if vcpu in known else []
         _compare(phases, vcpu, _recorded(lines, at, vcpu), modelled)
     return phases
+
+
+def _recorded_timing(lines: Sequence[Line], vm: Vm) -> Callable[[Vm], None] | None:
+    """None if the recording has not every mark, in order, so that its times say nothing."""
+    at = _marks(lines, phases := [Phase(mark) for mark in vm.world.marks])
+    if any(phase.differences for phase in phases):
+        return None
+    moments = {}
+    for vcpu in vm.vcpus:
+        moments[vcpu.id] = [Moment(e.t, e.text.partition(":")[0], e.interrupts) for e in _recorded(lines, at, vcpu.id)]
+    recorded = [line.t for line in lines if line.event == MARKER]
+    own = [r.t / 1e9 for r in vm.trace.records if isinstance(r.event, KvmPio) and r.event.port == PORT_MARK]
+    longest = max(range(len(own) - 1), key=lambda n: own[n + 1] - own[n])
+    took = recorded[longest + 1] - recorded[longest]
+    if took <= 0 or not moments[0]:
+        return None
+    return conduct(moments, SLACK * max(1.0, (own[longest + 1] - own[longest]) / took))
 
 
 def _marks(lines: Sequence[Line], phases: Sequence[Phase]) -> list[int]:
@@ -81,7 +121,7 @@ def _recorded(lines: Sequence[Line], at: Sequence[int], vcpu: int) -> list[_Even
     end = max(exits, default=-1)
     return _events(
         [
-            (phase, line.event, line.text)
+            (phase, line.event, line.text, line.t)
             for line, phase in zip(lines[: end + 1], at, strict=False)
             if line.vcpu == vcpu and phase >= 0 and line.event != MARKER
         ]
@@ -90,11 +130,11 @@ def _recorded(lines: Sequence[Line], at: Sequence[int], vcpu: int) -> list[_Even
 
 def _modelled(vm: Vm, host: Host, vcpu: int) -> list[_Event]:
     """The same of the model's run. A phase begins when userspace has the port write that marks it."""
-    phase, marks, found = -1, 0, []
+    phase, marks, found = -1, 0, list[tuple[int, str, str, float]]()
     for record in vm.trace.records:
         event = record.event
         if record.vcpu == vcpu and phase >= 0 and event.tracepoint is not None:
-            found.append((phase, event.tracepoint, tracepoint(event, host.kernel) or ""))
+            found.append((phase, event.tracepoint, tracepoint(event, host.kernel) or "", 0.0))
         if isinstance(event, KvmPio) and event.port == PORT_MARK:
             marks += 1
         elif isinstance(event, KvmUserspaceExit):
@@ -102,9 +142,16 @@ def _modelled(vm: Vm, host: Host, vcpu: int) -> list[_Event]:
     return _events(found)
 
 
-def _events(found: list[tuple[int, str, str]]) -> list[_Event]:
-    texts = comparable((event, text) for _, event, text in found)
-    return [_Event(text, phase) for (phase, _, _), text in zip(found, texts, strict=True) if text is not None]
+def _events(found: Sequence[tuple[int, str, str, float]]) -> list[_Event]:
+    made, interrupts = list[_Event](), 0
+    texts = comparable((event, text) for _, event, text, _ in found)
+    for (phase, event, raw, t), text in zip(found, texts, strict=True):
+        if text is not None:
+            made.append(_Event(text, phase, t, interrupts))
+            interrupts = 0
+        elif event == "kvm_exit" and INTERRUPTED in raw:
+            interrupts += 1
+    return made
 
 
 def _compare(phases: list[Phase], vcpu: int, recorded: list[_Event], modelled: list[_Event]) -> None:

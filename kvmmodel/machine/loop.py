@@ -39,6 +39,7 @@ class Machine:
     threads: dict[str, Thread] = field(default_factory=dict)
     on_exit: Callable[[KvmVcpu], None] = lambda vcpu: None
     now: int = 0
+    not_before: Callable[[GuestCpu, str], int] | None = None  # when a guest may execute an instruction, if not at once
     held: set[int] = field(default_factory=set)  # CPUs in the middle of a turn, while others run nested in it
 
 
@@ -56,8 +57,14 @@ def ready_at(machine: Machine, cpu: Cpu) -> int:
     if insn is None:
         return _next_irq(machine.host, cpu)
     if insn.op != "pause" or (insn.test is not None and insn.test()):
-        return max(cpu.now, machine.now) if insn.op == "pause" else cpu.now
+        return max(cpu.now, machine.now) if insn.op == "pause" else _executes_at(machine, cpu, guest, insn.op)
     return min(_next_irq(machine.host, cpu), NEVER if insn.end is None else insn.end)
+
+
+def _executes_at(machine: Machine, cpu: Cpu, guest: GuestCpu, op: str) -> int:
+    if machine.not_before is None:
+        return cpu.now
+    return max(cpu.now, min(machine.not_before(guest, op), _next_irq(machine.host, cpu)))
 
 
 def _next_irq(host: HostKernel, cpu: Cpu) -> int:
@@ -244,7 +251,7 @@ def run_nested(machine: Machine, done: Callable[[], bool]) -> bool:
     reached = run(machine, done, NEVER // 2)
     current = machine.host.current
     ran = [cpu.now for cpu in machine.host.cpus if cpu.now != before[cpu.id]]
-    current.now = max(current.now, *ran)  # what follows here comes after what happened there
+    current.now = max([current.now, *ran])  # what follows here comes after what happened there
     return reached
 
 

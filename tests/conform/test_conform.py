@@ -17,7 +17,7 @@ names = pytest.mark.parametrize("folder", RECORDINGS, ids=lambda folder: folder.
 
 @pytest.fixture
 def copy(tmp_path):
-    return Path(shutil.copytree(RECORDINGS[0], tmp_path / "recording"))
+    return Path(shutil.copytree(DATA / "6.12.95-avic0-nrips", tmp_path / "recording"))
 
 
 def _edit(folder, change):
