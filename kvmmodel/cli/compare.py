@@ -70,13 +70,14 @@ def _conform(options: argparse.Namespace) -> int:
     phases = conform.compare(recording, options.kernel)
     stacks = conform.compare_stacks(options.folder, recording, options.kernel)
     progress("", True)
-    rows = [{"name": p.name, "verdict": p.verdict, "differences": p.differences} for p in phases]
+    rows = [dataclasses.asdict(p) | {"verdict": p.verdict} for p in phases]
     different = sum(bool(p.differences) for p in phases)
     if options.json:
         print(json.dumps({"scenarios": rows, "stacks": dataclasses.asdict(stacks)}, indent=1))
     else:
         for row in rows:
-            print("\n    ".join([f"{row['verdict']:9}  {row['name']}", *row["differences"]]))
+            timed = " (under the recording's times)" if row["timed"] else ""
+            print("\n    ".join([f"{row['verdict']:9}  {row['name']}{timed}", *row["differences"]]))
         print(f"{len(rows) - different} of {len(rows)} phases equal")
         total = stacks.matched + len(stacks.unmatched)
         print(

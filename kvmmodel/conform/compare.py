@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
 from kvmmodel.conform.excluded import comparable
 from kvmmodel.conform.recording import LOST_EVENTS, MARKER, Line, Recording, runs
-from kvmmodel.conform.timing import SLACK, Moment, conduct
+from kvmmodel.conform.timing import LAGS, SLACK, Moment, conduct
 from kvmmodel.events import KvmPio, KvmUserspaceExit
 from kvmmodel.guest.program import PORT_MARK
 from kvmmodel.machine.host import Host
@@ -18,7 +18,7 @@ from kvmmodel.trace.text import tracepoint
 
 SCENARIO = "lab"
 USERSPACE_EXIT = "kvm_userspace_exit"
-INTERRUPTED = "reason interrupt "
+INTERRUPTED, DELIVERING = "reason interrupt ", "intr_info 0x8"
 
 
 @dataclass(slots=True)
@@ -42,7 +42,8 @@ class _Event:
     text: str
     phase: int
     t: float = 0.0
-    interrupts: int = 0
+    entered: float = 0.0
+    interrupts: tuple[bool, ...] = ()
 
 
 def compare(recording: Recording, kernel: str | None = None) -> list[Phase]:
@@ -55,17 +56,21 @@ def compare(recording: Recording, kernel: str | None = None) -> list[Phase]:
 
 def _compare_run(lines: Sequence[Line], vm: Vm) -> list[Phase]:
     """Under the model's own timing; if that differs, under the recorded one, should that explain more."""
-    phases = _compare_with(lines, vm)
-    different = sum(bool(p.differences) for p in phases)
-    prepare = _recorded_timing(lines, vm) if different else None
-    if prepare is None:
-        return phases
-    again = _compare_with(lines, run(built_in(SCENARIO), vm.host, prepare=prepare, stacks=False))
-    if sum(bool(p.differences) for p in again) >= different:
-        return phases
-    for before, after in zip(phases, again, strict=True):
-        after.timed = bool(before.differences)
-    return again
+    best = own = _compare_with(lines, vm)
+    if not _different(own):
+        return own
+    for prepare in _recorded_timings(lines, vm):
+        again = _compare_with(lines, run(built_in(SCENARIO), vm.host, prepare=prepare, stacks=False))
+        best = again if _different(again) < _different(best) else best
+        if not _different(best):
+            break
+    for before, after in zip(own, best, strict=True):
+        after.timed = best is not own and bool(before.differences)
+    return best
+
+
+def _different(phases: Sequence[Phase]) -> int:
+    return sum(bool(phase.differences) for phase in phases)
 
 
 def _compare_with(lines: Sequence[Line], vm: Vm) -> list[Phase]:
@@ -78,21 +83,21 @@ def _compare_with(lines: Sequence[Line], vm: Vm) -> list[Phase]:
     return phases
 
 
-def _recorded_timing(lines: Sequence[Line], vm: Vm) -> Callable[[Vm], None] | None:
-    """None if the recording has not every mark, in order, so that its times say nothing."""
+def _recorded_timings(lines: Sequence[Line], vm: Vm) -> Iterator[Callable[[Vm], None]]:
+    """None if the recording has not every mark, or lost events, so that its times say nothing."""
     at = _marks(lines, phases := [Phase(mark) for mark in vm.world.marks])
-    if any(phase.differences for phase in phases):
-        return None
+    if _different(phases):
+        return
     moments = {}
     for vcpu in vm.vcpus:
-        moments[vcpu.id] = [Moment(e.t, e.text.partition(":")[0], e.interrupts) for e in _recorded(lines, at, vcpu.id)]
+        moments[vcpu.id] = [Moment(e.t, e.text, e.entered, e.interrupts) for e in _recorded(lines, at, vcpu.id)]
     recorded = [line.t for line in lines if line.event == MARKER]
     own = [r.t / 1e9 for r in vm.trace.records if isinstance(r.event, KvmPio) and r.event.port == PORT_MARK]
     longest = max(range(len(own) - 1), key=lambda n: own[n + 1] - own[n])
     took = recorded[longest + 1] - recorded[longest]
-    if took <= 0 or not moments[0]:
-        return None
-    return conduct(moments, SLACK * max(1.0, (own[longest + 1] - own[longest]) / took))
+    if took > 0 and moments[0]:
+        scale = SLACK * max(1.0, (own[longest + 1] - own[longest]) / took)
+        yield from (conduct(moments, scale, lag) for lag in LAGS)
 
 
 def _marks(lines: Sequence[Line], phases: Sequence[Phase]) -> list[int]:
@@ -143,14 +148,16 @@ def _modelled(vm: Vm, host: Host, vcpu: int) -> list[_Event]:
 
 
 def _events(found: Sequence[tuple[int, str, str, float]]) -> list[_Event]:
-    made, interrupts = list[_Event](), 0
+    made, interrupts, entered = list[_Event](), list[bool](), 0.0
     texts = comparable((event, text) for _, event, text, _ in found)
     for (phase, event, raw, t), text in zip(found, texts, strict=True):
         if text is not None:
-            made.append(_Event(text, phase, t, interrupts))
-            interrupts = 0
+            made.append(_Event(text, phase, t, entered, tuple(interrupts)))
+            interrupts, entered = [], 0.0
         elif event == "kvm_exit" and INTERRUPTED in raw:
-            interrupts += 1
+            interrupts.append(DELIVERING in raw)
+        elif event == "kvm_entry":
+            entered = entered or t
     return made
 
 

@@ -76,6 +76,12 @@ def _next_irq(host: HostKernel, cpu: Cpu) -> int:
     return max(min(times), cpu.now) if times else NEVER
 
 
+def earliest(machine: Machine) -> int:
+    """When a CPU that is not in the middle of a turn next does something."""
+    cpus = [cpu for cpu in machine.host.cpus if cpu.id not in machine.held]
+    return min((ready_at(machine, cpu) for cpu in cpus), default=NEVER)
+
+
 def step(machine: Machine) -> bool:
     """One turn of the earliest CPU. False: nothing is left to happen."""
     waiting = [(ready_at(machine, cpu), cpu.id, cpu) for cpu in machine.host.cpus if cpu.id not in machine.held]
@@ -226,7 +232,8 @@ def _run_vcpu(machine: Machine, cpu: Cpu, thread: Thread) -> None:
         machine.trace.guest_of[guest.ident] = thread.in_guest = True
         trace(host, VmRun, vcpu.vcpu_id, vcpu.vmcb.event_inj)
         vmrun(guest)
-        prefetch(guest)
+        if not sched.irq_pending(host, cpu):  # else the exit comes before the guest's next instruction
+            prefetch(guest)
     elif token is POLL:
         return
     elif token is not None:
@@ -253,6 +260,12 @@ def run_nested(machine: Machine, done: Callable[[], bool]) -> bool:
     ran = [cpu.now for cpu in machine.host.cpus if cpu.now != before[cpu.id]]
     current.now = max([current.now, *ran])  # what follows here comes after what happened there
     return reached
+
+
+def run_others(machine: Machine, until: int) -> None:
+    """Other CPUs' turns in the middle of this one's, up to a time; it is that time here, too, afterwards."""
+    run(machine, lambda: earliest(machine) >= until, NEVER // 2)
+    machine.host.current.now = max(machine.host.current.now, until)
 
 
 def start(machine: Machine, task: Task) -> None:
