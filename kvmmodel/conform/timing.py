@@ -31,6 +31,9 @@ BEFORE = 2_000  # ns that an exit takes the model, and a little more
 # How long after kvm_entry the guest goes on, in s and at most half of the way to the next event; None: whenever it can.
 # The recording does not tell, so each is tried.
 LAGS = (None, 0.0, 40e-6)
+HELD = (
+    0.004  # s for which the host may keep a guest from its next instruction; after more, it was the guest that waited
+)
 SLACK = 1.05  # recorded time runs slower by this, so that the guest's own delays are over in time
 
 
@@ -109,7 +112,7 @@ class Conductor:
             if moment.interrupts[self.interrupts[ident]] and vcpu.vmcb.event_inj:
                 self.undelivered[ident], vcpu.vmcb.event_inj = vcpu.vmcb.event_inj, 0
             post_irq(host, host.current, "reschedule", host.current.now)
-        elif "reason vintr" in moment.text and self._returns_from_handler(vcpu):
+        elif "reason vintr" in moment.text and moment.t - moment.entered < HELD and self._returns_from_handler(vcpu):
             run_others(self.vm.machine, self.time(moment.t) - BEFORE)
 
     def _returns_from_handler(self, vcpu: KvmVcpu) -> bool:
@@ -132,7 +135,7 @@ class Conductor:
         if following is None:
             return
         if isinstance(event, KvmExit) and event.reason == "hlt" and not following.text.startswith("kvm_vcpu_wakeup"):
-            run_others(self.vm.machine, self.time(following.t) - BEFORE)
+            run_others(self.vm.machine, self.time(following.t))
         elif isinstance(event, KvmInjVirq) and following.text.startswith("kvm_inj_virq") and not following.entered:
             host.current.need_resched = True  # the entry was given up, and the event will be injected again
 
