@@ -84,7 +84,7 @@ def _compare_with(lines: Sequence[Line], vm: Vm) -> list[Phase]:
 
 
 def _recorded_timings(lines: Sequence[Line], vm: Vm) -> Iterator[Callable[[Vm], None]]:
-    """None if the recording has not every mark, or lost events, so that its times say nothing."""
+    """None of a recording that lacks a mark or lost events: its times say nothing."""
     at = _marks(lines, phases := [Phase(mark) for mark in vm.world.marks])
     if _different(phases):
         return
