@@ -70,16 +70,26 @@ def _conform(options: argparse.Namespace) -> int:
     phases = conform.compare(recording, options.kernel)
     stacks = conform.compare_stacks(options.folder, recording, options.kernel)
     progress("", True)
-    rows = [{"name": p.name, "verdict": p.verdict, "differences": p.differences} for p in phases]
+    rows = [dataclasses.asdict(p) | {"verdict": p.verdict} for p in phases]
     different = sum(bool(p.differences) for p in phases)
     if options.json:
         print(json.dumps({"scenarios": rows, "stacks": dataclasses.asdict(stacks)}, indent=1))
     else:
         for row in rows:
-            print("\n    ".join([f"{row['verdict']:9}  {row['name']}", *row["differences"]]))
+            timed = " (under the recording's times)" if row["timed"] else ""
+            print("\n    ".join([f"{row['verdict']:9}  {row['name']}{timed}", *row["differences"]]))
         print(f"{len(rows) - different} of {len(rows)} phases equal")
-        print(f"{stacks.matched} of {stacks.matched + len(stacks.unmatched)} distinct stacks emitted by a run; not:")
-        print("\n".join("  " + " < ".join(frames) for frames in stacks.unmatched))
+        total = stacks.matched + len(stacks.unmatched)
+        print(
+            f"{stacks.matched} of {total} distinct stacks with frames of KVM emitted by a run"
+            + "; not:" * bool(stacks.unmatched)
+        )
+        for frames in stacks.unmatched:
+            print("  " + " < ".join(frames))
+        if stacks.outside:
+            print("not compared, as no frame is KVM's:")
+        for frames in stacks.outside:
+            print("  " + " < ".join(frames))
     return 1 if different else 0
 
 

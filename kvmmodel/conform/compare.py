@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
 from kvmmodel.conform.excluded import comparable
-from kvmmodel.conform.recording import MARKER, Line, Recording
+from kvmmodel.conform.recording import LOST_EVENTS, MARKER, Line, Recording, runs
+from kvmmodel.conform.timing import LAGS, SLACK, Moment, conduct
 from kvmmodel.events import KvmPio, KvmUserspaceExit
 from kvmmodel.guest.program import PORT_MARK
 from kvmmodel.machine.host import Host
@@ -17,14 +18,19 @@ from kvmmodel.trace.text import tracepoint
 
 SCENARIO = "lab"
 USERSPACE_EXIT = "kvm_userspace_exit"
+INTERRUPTED, DELIVERING = "reason interrupt ", "intr_info 0x8"
 
 
 @dataclass(slots=True)
 class Phase:
-    """A phase of the guest, from its mark to the next. ``differences``: "-" only recorded, "+" only in the model."""
+    """A phase of the guest, from its mark to the next. ``differences``: "-" only recorded, "+" only in the model.
+
+    ``timed``: the model ran under the recording's times, as its own were other than the host's.
+    """
 
     name: str
     differences: list[str] = field(default_factory=list)
+    timed: bool = False
 
     @property
     def verdict(self) -> str:
@@ -35,51 +41,105 @@ class Phase:
 class _Event:
     text: str
     phase: int
+    t: float = 0.0
+    entered: float = 0.0
+    interrupts: tuple[bool, ...] = ()
 
 
 def compare(recording: Recording, kernel: str | None = None) -> list[Phase]:
-    """Every phase of the lab. ``kernel`` other than the recorded one shows what differs between releases."""
+    """Every phase of the lab, of each recorded run. ``kernel`` other than the recorded one shows what has changed."""
     host = Host(recording.processor, kernel or recording.kernel, avic=recording.avic)
     vm = run(built_in(SCENARIO), host, stacks=False)
-    phases = _phases(recording, vm.world.marks)
+    marks = vm.world.marks
+    return [phase for lines in runs(recording.lines, marks[0]) for phase in _compare_run(lines, vm)]
+
+
+def _compare_run(lines: Sequence[Line], vm: Vm) -> list[Phase]:
+    """Under the model's own timing; if that differs, under the recorded one, should that explain more."""
+    best = own = _compare_with(lines, vm)
+    if not _different(own):
+        return own
+    for prepare in _recorded_timings(lines, vm):
+        again = _compare_with(lines, run(built_in(SCENARIO), vm.host, prepare=prepare, stacks=False))
+        best = again if _different(again) < _different(best) else best
+        if not _different(best):
+            break
+    for before, after in zip(own, best, strict=True):
+        after.timed = best is not own and bool(before.differences)
+    return best
+
+
+def _different(phases: Sequence[Phase]) -> int:
+    return sum(bool(phase.differences) for phase in phases)
+
+
+def _compare_with(lines: Sequence[Line], vm: Vm) -> list[Phase]:
+    phases = [Phase(mark) for mark in vm.world.marks]
+    at = _marks(lines, phases)
+    known = {vcpu.id for vcpu in vm.vcpus}
+    for vcpu in sorted(known | {line.vcpu for line in lines if line.vcpu is not None}):
+        modelled = _modelled(vm, vm.host, vcpu) if vcpu in known else []
+        _compare(phases, vcpu, _recorded(lines, at, vcpu), modelled)
+    return phases
+
+
+def _recorded_timings(lines: Sequence[Line], vm: Vm) -> Iterator[Callable[[Vm], None]]:
+    """None of a recording that lacks a mark or lost events: its times say nothing."""
+    at = _marks(lines, phases := [Phase(mark) for mark in vm.world.marks])
+    if _different(phases):
+        return
+    moments = {}
     for vcpu in vm.vcpus:
-        _compare(phases, vcpu.id, _recorded(recording.lines, vcpu.id), _modelled(vm, host, vcpu.id))
-    return phases
+        moments[vcpu.id] = [Moment(e.t, e.text, e.entered, e.interrupts) for e in _recorded(lines, at, vcpu.id)]
+    recorded = [line.t for line in lines if line.event == MARKER]
+    own = [r.t / 1e9 for r in vm.trace.records if isinstance(r.event, KvmPio) and r.event.port == PORT_MARK]
+    longest = max(range(len(own) - 1), key=lambda n: own[n + 1] - own[n])
+    took = recorded[longest + 1] - recorded[longest]
+    if took > 0 and moments[0]:
+        scale = SLACK * max(1.0, (own[longest + 1] - own[longest]) / took)
+        yield from (conduct(moments, scale, lag) for lag in LAGS)
 
 
-def _phases(recording: Recording, marks: Sequence[str]) -> list[Phase]:
-    """The model's phases; one that was recorded under another name, or not at all, differs from the start."""
-    recorded = [line.text for line in recording.lines if line.event == MARKER]
-    phases = [Phase(mark) for mark in marks]
-    for at, phase in enumerate(phases):
-        if at >= len(recorded):
-            phase.differences.append(f"+ mark {phase.name}")
-        elif not recorded[at].endswith(phase.name):
-            phase.differences += [f"- mark {recorded[at]}", f"+ mark {phase.name}"]
-    phases[-1].differences += [f"- mark {text}" for text in recorded[len(phases) :]]
-    return phases
-
-
-def _recorded(lines: Sequence[Line], vcpu: int) -> list[_Event]:
-    """A vCPU's events from the first mark to the guest's last exit to userspace; then the process ends as it likes."""
-    exits = [at for at, line in enumerate(lines) if line.event == USERSPACE_EXIT and "KVM_EXIT_" in line.text]
-    end = max(exits, default=-1)
-    phase, found = -1, []
-    for line in lines[: end + 1]:
+def _marks(lines: Sequence[Line], phases: Sequence[Phase]) -> list[int]:
+    """The phase that each line belongs to, -1 before the first. What a phase lacks, or lost, makes it differ."""
+    number, found, seen = -1, list[int](), set[int]()
+    for line in lines:
         if line.event == MARKER:
-            phase += 1
-        elif line.vcpu == vcpu and phase >= 0:
-            found.append((phase, line.event, line.text))
-    return _events(found)
+            named = next((n for n, phase in enumerate(phases) if line.text.endswith(phase.name)), None)
+            if named is None or named in seen:
+                phases[max(number, 0)].differences.append(f"- mark {line.text}")
+            else:
+                number = named
+                seen.add(number)
+        elif line.event == LOST_EVENTS:
+            phases[max(number, 0)].differences.append(f"- lost events: {line.text}")
+        found.append(number)
+    for n, phase in enumerate(phases):
+        if n not in seen:
+            phase.differences.append(f"+ mark {phase.name}")
+    return found
+
+
+def _recorded(lines: Sequence[Line], at: Sequence[int], vcpu: int) -> list[_Event]:
+    """A vCPU's events from the first mark to the guest's last exit to userspace; then the process ends as it likes."""
+    exits = [n for n, line in enumerate(lines) if line.event == USERSPACE_EXIT and "KVM_EXIT_" in line.text]
+    end = max(exits, default=-1)
+    return _events(
+        [
+            (phase, line.event, line.text, line.t)
+            for line, phase in zip(lines[: end + 1], at, strict=False)
+            if line.vcpu == vcpu and phase >= 0 and line.event != MARKER
+        ]
+    )
 
 
 def _modelled(vm: Vm, host: Host, vcpu: int) -> list[_Event]:
     """The same of the model's run. A phase begins when userspace has the port write that marks it."""
-    phase, marks, found = -1, 0, []
+    phase, marks, found = -1, 0, list[tuple[int, str, str, float]]()
     for record in vm.trace.records:
         event = record.event
         if record.vcpu == vcpu and phase >= 0 and event.tracepoint is not None:
-            found.append((phase, event.tracepoint, tracepoint(event, host.kernel) or ""))
+            found.append((phase, event.tracepoint, tracepoint(event, host.kernel) or "", 0.0))
         if isinstance(event, KvmPio) and event.port == PORT_MARK:
             marks += 1
         elif isinstance(event, KvmUserspaceExit):
@@ -87,9 +147,18 @@ def _modelled(vm: Vm, host: Host, vcpu: int) -> list[_Event]:
     return _events(found)
 
 
-def _events(found: list[tuple[int, str, str]]) -> list[_Event]:
-    texts = comparable((event, text) for _, event, text in found)
-    return [_Event(text, phase) for (phase, _, _), text in zip(found, texts, strict=True) if text is not None]
+def _events(found: Sequence[tuple[int, str, str, float]]) -> list[_Event]:
+    made, interrupts, entered = list[_Event](), list[bool](), 0.0
+    texts = comparable((event, text) for _, event, text, _ in found)
+    for (phase, event, raw, t), text in zip(found, texts, strict=True):
+        if text is not None:
+            made.append(_Event(text, phase, t, entered, tuple(interrupts)))
+            interrupts, entered = [], 0.0
+        elif event == "kvm_exit" and INTERRUPTED in raw:
+            interrupts.append(DELIVERING in raw)
+        elif event == "kvm_entry":
+            entered = entered or t
+    return made
 
 
 def _compare(phases: list[Phase], vcpu: int, recorded: list[_Event], modelled: list[_Event]) -> None:
@@ -98,6 +167,6 @@ def _compare(phases: list[Phase], vcpu: int, recorded: list[_Event], modelled: l
     for tag, i1, i2, j1, j2 in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
         if tag == "equal":
             continue
-        at = modelled[min(i1, len(modelled) - 1)].phase if modelled else 0
+        at = modelled[min(i1, len(modelled) - 1)].phase if modelled else recorded[j1].phase
         rows = [f"- vCPU {vcpu} {text}" for text in theirs[j1:j2]] + [f"+ vCPU {vcpu} {text}" for text in ours[i1:i2]]
         phases[at].differences += rows

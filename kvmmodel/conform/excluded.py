@@ -36,6 +36,7 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ("kvm_msr", r"(?<= 6e0 = )0x[0-9a-f]+", "a deadline is relative to the TSC"),
     ("kvm_msr", r"(?<= 4b564d04 = )0x[0-9a-f]*[1-9a-f](?=\b)(?<!= 0x0)", "where the guest's build has its PV EOI cell"),
     ("kvm_fpu", "", "not interrupt delivery"),
+    ("kvm_cpuid", "", "not interrupt delivery: KVM asks itself for the processor's signature when it resets a vCPU"),
 )
 
 

@@ -18,11 +18,14 @@ _RELEASES = (
     re.compile(r"^\s*(?:kernel:?\s+|\S*[$#] uname -r\s+)?(\d+\.\d+\.\d+)[-+]\S+\s*$", re.MULTILINE),  # uname -r
     re.compile(r"^# os ?release : (\d+\.\d+\.\d+)", re.MULTILINE),  # perf's header
 )
+# Debian up to 12 calls every kernel of a series X.Y.0-ABI; further along the line it says what it is: Debian 6.1.176-1.
+_DEBIAN = re.compile(r"\b(\d+\.\d+)\.0-\d[\w.+-]*(?= .*\bDebian (\1\.\d+)-)")
 
 
 def kernel_of(text: str) -> str | None:
     """The release that the text names, as X.Y.Z. None if it names none, or more than one."""
-    named = {match for pattern in _RELEASES for match in pattern.findall(text)}
+    exact = {f"{series}.0": release for series, release in _DEBIAN.findall(text)}
+    named = {exact.get(match, match) for pattern in _RELEASES for match in pattern.findall(text)}
     return named.pop() if len(named) == 1 else None
 
 

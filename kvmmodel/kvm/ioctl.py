@@ -20,7 +20,7 @@ from kvmmodel.kvm.irqchip import (
     kvm_setup_default_ioapic_and_pic_routing,
     kvm_vm_ioctl_irq_line,
 )
-from kvmmodel.kvm.kvm_main import kvm_vcpu_block
+from kvmmodel.kvm.kvm_main import wait_for_events
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.state import kvm_apic_get_state, kvm_apic_set_state, kvm_create_lapic
 from kvmmodel.kvm.names import kernel
@@ -131,7 +131,7 @@ def kvm_arch_vcpu_ioctl_run(vcpu: KvmVcpu) -> Suspend | None:
             complete, vcpu.complete_userspace_io = vcpu.complete_userspace_io, None
             complete(vcpu)
         vcpu.exit = None
-        vcpu.run = kvm_vcpu_block(vcpu) if waits else vcpu_run(vcpu)
+        vcpu.run = wait_for_events(vcpu) if waits else vcpu_run(vcpu)
     try:
         return vcpu.run.send(None)
     except StopIteration:

@@ -88,7 +88,7 @@ def set_mode(vcpu: KvmVcpu, mode: str) -> None:
 @kernel(FILE)
 def kvm_vcpu_wake_up(vcpu: KvmVcpu) -> bool:
     """True only if the thread slept and was woken."""
-    if rcuwait_wake_up(vcpu):
+    if rcuwait_wake_up(vcpu.kvm.host, vcpu.wait):
         vcpu.ready = True
         return True
     return False
@@ -107,6 +107,14 @@ def kvm_vcpu_halt(vcpu: KvmVcpu) -> Run:
     halted = host.current.now - start
     trace(host, KvmVcpuWakeup, halted, waited, True)  # on x86 every wake-up is valid
     update_halt_poll_ns(vcpu, halted)
+
+
+def wait_for_events(vcpu: KvmVcpu) -> Run:
+    """A vCPU that waits for INIT or SIPI: it blocks at once. Up to 5.15 this is what HLT does too, polling included."""
+    if vcpu.kvm.host.has("halt_polls_in_vcpu_halt"):
+        yield from kvm_vcpu_block(vcpu)
+    else:
+        yield from kvm_vcpu_halt(vcpu)
 
 
 def halt_poll(vcpu: KvmVcpu) -> Run:

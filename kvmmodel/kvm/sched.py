@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kvmmodel.events import HostIpi, HostIrq, SchedIn, SchedOut, WakeUp
 from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.requests import KVM_REQ_GLOBAL_CLOCK_UPDATE, kvm_make_request
 from kvmmodel.kvm.types import SCHEDULE as SCHEDULE_TOKEN
 from kvmmodel.kvm.types import Cpu, HostKernel, KvmVcpu, Run, Task, trace
 
@@ -39,11 +40,10 @@ def _raw_spin_unlock_irqrestore() -> None:
 
 
 @kernel("kernel/exit.c")
-def rcuwait_wake_up(vcpu: KvmVcpu) -> bool:
-    """Wake whoever waits for this vCPU. True if a sleeping thread was woken."""
+def rcuwait_wake_up(host: HostKernel, task: Task | None) -> bool:
+    """Wake the one thread that waits, if there is one. True if it slept."""
     __rcu_read_lock()
-    task = vcpu.wait
-    woken = task is not None and wake_up_process(vcpu.kvm.host, task)
+    woken = task is not None and wake_up_process(host, task)
     __rcu_read_unlock()
     return woken
 
@@ -192,8 +192,11 @@ def vcpu_put(vcpu: KvmVcpu) -> None:
 
 @kernel("arch/x86/kvm/x86.c")
 def kvm_arch_vcpu_load(vcpu: KvmVcpu) -> None:
-    """The vCPU is on this CPU from now on; its timer has to follow."""
+    """The vCPU is on this CPU from now on; its timer has to follow. The first time, all kvmclocks are to be updated."""
     cpu = vcpu.kvm.host.current
+    if not vcpu.loaded:
+        vcpu.loaded = True
+        kvm_make_request(KVM_REQ_GLOBAL_CLOCK_UPDATE, vcpu)
     if vcpu.cpu != cpu.id:
         vcpu.cpu = vcpu.apic.timer.hrtimer.cpu = cpu.id
     cpu.running_vcpu = vcpu

@@ -72,6 +72,15 @@ class Hrtimer:
     expires: int | None = None
 
 
+@dataclass(slots=True)
+class DelayedWork:
+    """struct delayed_work. ``due`` in virtual ns, None while not pending; ``cpu`` is the one that asked for it."""
+
+    fn: Callable[[], None]
+    due: int | None = None
+    cpu: int = 0
+
+
 class Sink(Protocol):
     """Takes each event as it happens."""
 
@@ -90,6 +99,7 @@ class HostKernel:
     current: Cpu
     sink: Sink | None = None
     timers: list[Hrtimer] = field(default_factory=list)
+    delayed: list[DelayedWork] = field(default_factory=list)
     order: int = 0  # breaks ties between events of the same ns
 
     def has(self, behaviour: str) -> bool:
@@ -197,6 +207,7 @@ class KvmVcpu:
     vmcb01: Vmcb = field(default_factory=Vmcb)
     vmcb: Vmcb = None  # type: ignore[assignment]  # vmcb01, see __post_init__
     apic: KvmLapic = None  # type: ignore[assignment]  # set by kvm_create_lapic
+    loaded: bool = False  # vcpu->cpu is not -1 any more
     mode: str = OUTSIDE_GUEST_MODE
     requests: int = 0
     mp_state: str = KVM_MP_STATE_RUNNABLE
@@ -270,6 +281,8 @@ class Kvm:
     irq_ack_notifiers: dict[int, list[Callable[[], None]]] = field(default_factory=dict)  # by GSI
     resampled_gsis: set[int] = field(default_factory=set)  # GSIs with a resampling irqfd
     memory: dict[int, int] = field(default_factory=dict)  # guest-physical address -> byte, as far as KVM touches it
+    kvmclock_update_work: DelayedWork | None = None
+    memslots_update_wait: Task | None = None  # the rcuwait of a memslot update that waits for page tables to settle
     broken: frozenset[str] = frozenset()  # rules that "break it" removes, by name
 
 

@@ -10,6 +10,7 @@ from kvmmodel.guest.cpu import GuestCpu, execute, fetch, leave, take_virq, take_
 from kvmmodel.kvm import ioctl, sched
 from kvmmodel.kvm.names import boundary
 from kvmmodel.kvm.types import POLL, VMRUN, Cpu, HostKernel, Kvm, KvmVcpu, Task, trace
+from kvmmodel.kvm.workqueue import ret_from_fork_asm
 from kvmmodel.machine.record import Trace
 from kvmmodel.silicon.vmcb import SVM_EXIT_INTR
 
@@ -38,6 +39,7 @@ class Machine:
     threads: dict[str, Thread] = field(default_factory=dict)
     on_exit: Callable[[KvmVcpu], None] = lambda vcpu: None
     now: int = 0
+    not_before: Callable[[GuestCpu, str], int] | None = None  # when a guest may execute an instruction, if not at once
     held: set[int] = field(default_factory=set)  # CPUs in the middle of a turn, while others run nested in it
 
 
@@ -55,8 +57,14 @@ def ready_at(machine: Machine, cpu: Cpu) -> int:
     if insn is None:
         return _next_irq(machine.host, cpu)
     if insn.op != "pause" or (insn.test is not None and insn.test()):
-        return max(cpu.now, machine.now) if insn.op == "pause" else cpu.now
+        return max(cpu.now, machine.now) if insn.op == "pause" else _executes_at(machine, cpu, guest, insn.op)
     return min(_next_irq(machine.host, cpu), NEVER if insn.end is None else insn.end)
+
+
+def _executes_at(machine: Machine, cpu: Cpu, guest: GuestCpu, op: str) -> int:
+    if machine.not_before is None:
+        return cpu.now
+    return max(cpu.now, min(machine.not_before(guest, op), _next_irq(machine.host, cpu)))
 
 
 def _next_irq(host: HostKernel, cpu: Cpu) -> int:
@@ -68,6 +76,12 @@ def _next_irq(host: HostKernel, cpu: Cpu) -> int:
     return max(min(times), cpu.now) if times else NEVER
 
 
+def earliest(machine: Machine) -> int:
+    """When a CPU that is not in the middle of a turn next does something."""
+    cpus = [cpu for cpu in machine.host.cpus if cpu.id not in machine.held]
+    return min((ready_at(machine, cpu) for cpu in cpus), default=NEVER)
+
+
 def step(machine: Machine) -> bool:
     """One turn of the earliest CPU. False: nothing is left to happen."""
     waiting = [(ready_at(machine, cpu), cpu.id, cpu) for cpu in machine.host.cpus if cpu.id not in machine.held]
@@ -75,10 +89,29 @@ def step(machine: Machine) -> bool:
         return False
     at, _, cpu = min(waiting, key=lambda w: w[:2])
     if at >= NEVER:
-        return False
+        return False  # delayed work alone keeps no run going
+    if machine.host.delayed and _queue_work(machine, at):
+        return True
     cpu.now = max(cpu.now, at)
     machine.now = max(machine.now, cpu.now)
     take_turn(machine, cpu)
+    return True
+
+
+def _queue_work(machine: Machine, until: int) -> bool:
+    """Give the earliest work that is due by then to its CPU's kernel thread. False: none is."""
+    host = machine.host
+    work = min(host.delayed, key=lambda w: w.due or 0)
+    if work.due is None or work.due > until:
+        return False
+    host.delayed.remove(work)
+    machine.now = max(machine.now, work.due)
+    name = f"kworker/{work.cpu}:1"
+    thread = machine.threads.setdefault(name, Thread(Task(name, work.cpu, state="blocked")))
+    thread.calls.append(lambda: ret_from_fork_asm(host, work))
+    if thread.task.state == "blocked":
+        start(machine, thread.task)
+        sched.resched_curr(host, sched.cpu_of(host, work.cpu))
     return True
 
 
@@ -203,7 +236,8 @@ def _run_vcpu(machine: Machine, cpu: Cpu, thread: Thread) -> None:
         trace(host, VmRun, vcpu.vcpu_id, vcpu.vmcb.event_inj)
         guest.vmcb = vcpu.vmcb
         vmrun(guest)
-        prefetch(guest)
+        if not sched.irq_pending(host, cpu):  # else the exit comes before the guest's next instruction
+            prefetch(guest)
     elif token is POLL:
         return
     elif token is not None:
@@ -228,8 +262,14 @@ def run_nested(machine: Machine, done: Callable[[], bool]) -> bool:
     reached = run(machine, done, NEVER // 2)
     current = machine.host.current
     ran = [cpu.now for cpu in machine.host.cpus if cpu.now != before[cpu.id]]
-    current.now = max(current.now, *ran)  # what follows here comes after what happened there
+    current.now = max([current.now, *ran])  # what follows here comes after what happened there
     return reached
+
+
+def run_others(machine: Machine, until: int) -> None:
+    """Other CPUs' turns in the middle of this one's, up to a time; it is that time here, too, afterwards."""
+    run(machine, lambda: earliest(machine) >= until, NEVER // 2)
+    machine.host.current.now = max(machine.host.current.now, until)
 
 
 def start(machine: Machine, task: Task) -> None:

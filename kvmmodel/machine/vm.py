@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kvmmodel.events import Event
 from kvmmodel.guest.cpu import Code, GuestCpu, Level
 from kvmmodel.guest.program import BUILT_IN_BODIES, World, handler, parse, program, smi_handler
-from kvmmodel.kvm import eventfd, ioctl
+from kvmmodel.kvm import eventfd, ioctl, mmu_notifier
 from kvmmodel.kvm.i8259 import STATE as PIC_STATE
 from kvmmodel.kvm.ioapic import IOAPIC_NUM_PINS
 from kvmmodel.kvm.irqchip import Route
@@ -26,6 +26,7 @@ LIMIT_NS = 100_000_000
 PIC_STATE_SIZE = len(PIC_STATE)
 BREAKABLE = {"no-request", "no-kick", "no-window", "no-cr8-intercept", "no-timer-request", "no-timer-kick"}
 BOOT_INIT = ("wrmsr APIC_BASE {base:#x}", "wrmsr SVR 0x1ff", "wrmsr TPR 0x10", "sti")
+BOOT_WAIT = "spin 300000"  # after INIT and after SIPI: longer than a vCPU polls at most, as 10 ms of a real guest are
 BOOT_XAPIC = ("mmio_write 0xfee000f0 0x1ff", "mmio_write 0xfee00080 0x10", "sti")
 
 
@@ -187,6 +188,10 @@ class Vm:
         """Somebody writes to the eventfd that is bound to the GSI by KVM_IRQFD."""
         self._ioctl(lambda: eventfd.write(self.machine.kvm, gsi))
 
+    def mprotect(self) -> None:
+        """The VMM changes the protection of some memory of its own, and KVM's MMU notifier hears of it."""
+        self._ioctl(lambda: mmu_notifier.mprotect(self.machine.kvm))
+
     def get_ioapic(self) -> tuple[int, tuple[int, ...]]:
         """KVM_GET_IRQCHIP of the IOAPIC: the pending lines as a bitmap, and its 24 redirection entries."""
         return ioctl.get_ioapic(self.machine.kvm)
@@ -271,7 +276,7 @@ class Vm:
             lines = [line.format(base=base) for line in (BOOT_INIT if x2apic else BOOT_XAPIC)]
             if vcpu.id == 0 and len(self.vcpus) > 1:
                 send = ("wrmsr ICR {}",) if x2apic else ("mmio_write 0xfee00300 {}",)
-                lines += [s.format(icr) for icr in ("0xc4500", "0xc4608") for s in (*send, "spin 20000")]
+                lines += [s.format(icr) for icr in ("0xc4500", "0xc4608") for s in (*send, BOOT_WAIT)]
             self.execute(vcpu.id, tuple(lines))
         recorded, self.trace.on = self.trace.on, False
         self.run()

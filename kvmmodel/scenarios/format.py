@@ -11,7 +11,7 @@
     [vcpu.0]                          program = ["instruction", ...], idt = { "0x40-0x4f" = "name" }
     [[userspace]]                     when = {...}, do = ["signal_msi ADDRESS DATA", "irq_line GSI LEVEL",
                                       "route_msi GSI ADDRESS DATA", "route_ioapic GSI PIN",
-                                      "eventfd GSI", "burn CPU NS"]
+                                      "eventfd GSI", "mprotect", "burn CPU NS"]
     [[race]]                          at = {...}, run = VCPU or "userspace", until = "event":
                                       in the middle of the one, run the other
 
@@ -30,7 +30,15 @@ from kvmmodel.events import Event
 from kvmmodel.guest.program import BUILT_IN_BODIES, parse, vectors
 
 RUN_LIMIT_NS = 50_000_000
-ACTIONS = {"signal_msi": 2, "irq_line": 2, "route_msi": 3, "route_ioapic": 2, "eventfd": 1, "burn": 2}
+ACTIONS = {
+    "signal_msi": 2,
+    "irq_line": 2,
+    "route_msi": 3,
+    "route_ioapic": 2,
+    "eventfd": 1,
+    "mprotect": 0,
+    "burn": 2,
+}
 KEYS: dict[str, dict[str, Any]] = {
     "": {"title": str, "page": str, "known": dict, "after": str, "break": list, "vm": dict, "limit_ns": int,
          "handlers": dict, "vcpu": dict, "userspace": list, "race": list},
@@ -87,7 +95,7 @@ class Scenario:
 
 
 def _actions() -> str:
-    return ", ".join(f"{name} with {count} number{'s' * (count > 1)}" for name, count in ACTIONS.items())
+    return ", ".join(f"{name} with {count or 'no'} number{'s' * (count != 1)}" for name, count in ACTIONS.items())
 
 
 @dataclass(slots=True)

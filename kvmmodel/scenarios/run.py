@@ -30,11 +30,17 @@ def built_in(name: str) -> Scenario:
 
 
 def run(
-    scenario: Scenario, host: Host, *, broken: tuple[str, ...] = (), limit_ns: int | None = None, **options: Any
+    scenario: Scenario,
+    host: Host,
+    *,
+    broken: tuple[str, ...] = (),
+    limit_ns: int | None = None,
+    prepare: Callable[[Vm], None] | None = None,
+    **options: Any,
 ) -> Vm:
     """Run a scenario to its end on a host, or for ``limit_ns`` of virtual time (default: the scenario's own limit).
 
-    ``options`` go to create_vm. Returns the VM with its trace.
+    ``prepare`` gets the VM before it runs, ``options`` go to create_vm. Returns the VM with its trace.
     """
     chain = [scenario]
     while chain[0].after is not None:
@@ -42,6 +48,8 @@ def run(
         if len(chain) > len(names()) + 1:
             raise ScenarioError(f"{scenario.name}: 'after' goes in a circle")
     vm = host.create_vm(broken=(*scenario.broken, *broken), **{**chain[0].vm, **options})
+    if prepare is not None:
+        prepare(vm)
     for part in chain:
         _play(vm, part, part.limit_ns if limit_ns is None else limit_ns)
     return vm
@@ -78,6 +86,7 @@ _ACTIONS: dict[str, Callable[..., object]] = {
     "route_msi": lambda vm, gsi, address, data: _route(vm, gsi, MsiRoute(address, data)),
     "route_ioapic": lambda vm, gsi, pin: _route(vm, gsi, IoapicRoute(pin)),
     "eventfd": Vm.eventfd_write,
+    "mprotect": Vm.mprotect,
     "burn": Vm.burn,
 }
 

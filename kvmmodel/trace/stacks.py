@@ -12,6 +12,8 @@ from kvmmodel.kvm.names import KernelFunction, name_in
 from kvmmodel.machine.record import Record
 from kvmmodel.trace.story import StackFrame
 
+FAST_PATHS = ("handle_fastpath_set_msr_irqoff", "__handle_fastpath_wrmsr")
+
 
 def names(stack: Iterable[KernelFunction], kernel: Kernel) -> tuple[str, ...]:
     """Function names innermost first, without those that this release does not have."""
@@ -37,8 +39,11 @@ def folded(name: str, kernel: Kernel) -> bool:
 
 @cache
 def nearest_build(kernel: Kernel) -> str:
-    """The recorded build that tells most about a release: the newest that is not newer, else the oldest."""
-    builds = sorted({build for f in FUNCTIONS.values() for build in f.seen}, key=version)
+    """The recorded build that tells most about a release: the newest that is not newer, else the oldest.
+
+    Of those recorded with the fast path, thus with NRIPS: the others lack its frames, whatever the compiler did.
+    """
+    builds = sorted({build for name in FAST_PATHS for build in FUNCTIONS[name].seen}, key=version)
     return ([b for b in builds if version(b) <= kernel.point] or builds[:1])[-1]
 
 

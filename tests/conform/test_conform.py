@@ -17,7 +17,7 @@ names = pytest.mark.parametrize("folder", RECORDINGS, ids=lambda folder: folder.
 
 @pytest.fixture
 def copy(tmp_path):
-    return Path(shutil.copytree(RECORDINGS[0], tmp_path / "recording"))
+    return Path(shutil.copytree(DATA / "6.12.95-avic0-nrips", tmp_path / "recording"))
 
 
 def _edit(folder, change):
@@ -40,11 +40,19 @@ def test_every_phase_of_a_recording_is_equal(folder):
 
 
 @names
-def test_only_paths_outside_delivery_are_not_emitted(folder):
-    outside = {"kvmclock_update_fn", "__mmu_notifier_invalidate_range_end"}
+def test_every_stack_with_a_frame_of_kvm_is_emitted(folder):
+    """kvmclock_update_fn and kvm_mmu_notifier_invalidate_range_end were not. The other recordings have all probes."""
     stacks = compare_stacks(folder, read(folder))
-    assert stacks.matched > 80
-    assert [frames for frames in stacks.unmatched if not outside & set(frames)] == []
+    assert stacks.matched == 12 if folder.name == "5.10.262-avic0" else stacks.matched >= 80
+    assert stacks.unmatched == ()
+
+
+@names
+def test_a_stack_without_a_frame_of_kvm_is_neither_matched_nor_unmatched(folder):
+    """It is rcuwait_wake_up by something that is not KVM, or by a KVM function that jumped to it and left no frame."""
+    for frames in compare_stacks(folder, read(folder)).outside:
+        assert frames[0] == "rcuwait_wake_up"
+        assert {"exit_signals", "__mmu_notifier_invalidate_range_end"} & set(frames)
 
 
 @pytest.mark.parametrize("event", ["kvm_inj_virq", "kvm_apic_accept_irq", "kvm_eoi", "kvm_exit", "kvm_set_irq"])

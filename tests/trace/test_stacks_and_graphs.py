@@ -88,9 +88,9 @@ def size(call):
 
 @pytest.mark.parametrize("name", names())
 def test_no_frame_is_named_for_a_function_of_the_model(name):
-    """What ends a stack is the system call, an interrupt's entry, an idle CPU, or a host thread's own wake-up."""
+    """What ends a stack is a system call, an interrupt, an idle CPU, a kernel thread, or a thread's own wake-up."""
     made = play(name)
     outer = {stacks.names(r.stack, made.host.kernel)[-1] for r in made.trace.records if r.stack}
     assert outer <= {"entry_SYSCALL_64_after_hwframe", "cpu_startup_entry", "asm_sysvec_reschedule_ipi",
                      "asm_sysvec_apic_timer_interrupt", "asm_sysvec_call_function_single", "native_smp_send_reschedule",
-                     "resched_curr"}  # fmt: skip
+                     "resched_curr", "ret_from_fork_asm"}  # fmt: skip

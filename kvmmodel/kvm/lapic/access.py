@@ -151,6 +151,7 @@ def kvm_x2apic_msr_write(apic: KvmLapic, msr: int, data: int) -> int:
 
 @kernel(FILE, since="6.1")
 def kvm_lapic_msr_write(apic: KvmLapic, reg: int, data: int) -> int:
+    """The ICR is one write since 6.1; before, its upper half went to ICR2 first."""
     if reg == hw.APIC_ICR and not apic.vcpu.kvm.host.has("icr_one_register"):
         kvm_lapic_reg_write(apic, hw.APIC_ICR2, data >> 32)
     elif reg == hw.APIC_ICR:

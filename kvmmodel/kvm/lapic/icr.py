@@ -47,7 +47,10 @@ def kvm_x2apic_icr_write_fast(apic: KvmLapic, data: int) -> bool:
 
 @kernel(FILE, since="6.1", was={"6.1": "kvm_x2apic_icr_write", "6.18": "__kvm_x2apic_icr_write"})
 def __kvm_x2apic_icr_write(apic: KvmLapic, data: int, fast: bool) -> bool:
-    """The 64-bit ICR of x2APIC mode. False: #GP, or in the fast path: the destination needs the slow one."""
+    """The 64-bit ICR of x2APIC mode. False: #GP, or in the fast path: the destination needs the slow one.
+
+    Before icr_one_register only the fast path does this, and has it inline.
+    """
     host = apic.vcpu.kvm.host
     if host.has("x2apic_icr_reserved_gp") and data & X2APIC_ICR_RESERVED:
         return False

@@ -39,8 +39,15 @@ def x86_emulate_insn(vcpu: KvmVcpu, what: str) -> None:
         em_cr_write(vcpu)
     elif what == "rsm":
         em_rsm(vcpu)
+    elif vcpu.regs.write:
+        segmented_write(vcpu)
     else:
         emulator_read_write(vcpu)
+
+
+@kernel(EMULATE)
+def segmented_write(vcpu: KvmVcpu) -> None:
+    emulator_read_write(vcpu)
 
 
 @kernel(X86)

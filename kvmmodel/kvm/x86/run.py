@@ -6,7 +6,7 @@ These are generators because they span VMRUN and schedule(); everything that the
 from __future__ import annotations
 
 from kvmmodel.kvm.ioapic import vcpu_scan_ioapic
-from kvmmodel.kvm.kvm_main import kvm_vcpu_block, kvm_vcpu_halt, set_mode
+from kvmmodel.kvm.kvm_main import kvm_vcpu_halt, set_mode, wait_for_events
 from kvmmodel.kvm.lapic.eoi import kvm_lapic_sync_from_vapic, kvm_lapic_sync_to_vapic
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.registers import apic_enabled, apic_has_pending_timer
@@ -34,6 +34,7 @@ from kvmmodel.kvm.types import (
     KvmVcpu,
     Run,
 )
+from kvmmodel.kvm.x86.clock import take_clock_requests
 from kvmmodel.kvm.x86.fastpath import EXIT_FASTPATH_REENTER_GUEST
 from kvmmodel.kvm.x86.inject import kvm_apic_accept_events, kvm_check_and_inject_events, take_smi_and_nmi_requests
 
@@ -75,7 +76,7 @@ def vcpu_block(vcpu: KvmVcpu) -> Run:
         if vcpu.mp_state == KVM_MP_STATE_HALTED:
             yield from kvm_vcpu_halt(vcpu)
         else:
-            yield from kvm_vcpu_block(vcpu)
+            yield from wait_for_events(vcpu)
         unhalted = vcpu.kvm.host.has("no_req_unhalt") or kvm_check_request(KVM_REQ_UNHALT, vcpu)
         if not unhalted or not kvm_arch_vcpu_runnable(vcpu):
             return 1
@@ -93,6 +94,7 @@ def vcpu_enter_guest(vcpu: KvmVcpu) -> Run:
     vcpu.immediate_exit = False
     if vcpu.requests:
         kvm_check_request(KVM_REQ_MIGRATE_TIMER, vcpu)
+        take_clock_requests(vcpu)
         take_smi_and_nmi_requests(vcpu)
         if kvm_check_request(KVM_REQ_SCAN_IOAPIC, vcpu):
             vcpu_scan_ioapic(vcpu)

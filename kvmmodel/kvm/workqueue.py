@@ -1,0 +1,48 @@
+"""Delayed work: a function that a kernel thread runs later, on the CPU that asked for it. kernel/workqueue.c.
+
+Not modelled: the timer that queues the work, several workers on a CPU, cancelling.
+"""
+
+from __future__ import annotations
+
+from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.types import DelayedWork, HostKernel
+
+FILE = "kernel/workqueue.c"
+
+
+def schedule_delayed_work(host: HostKernel, work: DelayedWork, delay_ns: int) -> bool:
+    """False: it is pending already, and stays as it was."""
+    if work.due is not None:
+        return False
+    work.due, work.cpu = host.current.now + delay_ns, host.current.id
+    host.delayed.append(work)
+    return True
+
+
+@kernel("arch/x86/entry/entry_64.S", since="6.6")
+def ret_from_fork_asm(host: HostKernel, work: DelayedWork) -> None:
+    """Where every kernel thread begins. Before 6.6, ret_from_fork itself was assembler."""
+    ret_from_fork(host, work)
+
+
+@kernel("arch/x86/kernel/process.c")
+def ret_from_fork(host: HostKernel, work: DelayedWork) -> None:
+    kthread(host, work)
+
+
+@kernel("kernel/kthread.c")
+def kthread(host: HostKernel, work: DelayedWork) -> None:
+    worker_thread(host, work)
+
+
+@kernel(FILE)
+def worker_thread(host: HostKernel, work: DelayedWork) -> None:
+    process_one_work(host, work)
+
+
+@kernel(FILE)
+def process_one_work(host: HostKernel, work: DelayedWork) -> None:
+    """From here on the work may be scheduled again."""
+    work.due = None
+    work.fn()
