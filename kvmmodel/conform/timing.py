@@ -31,9 +31,7 @@ BEFORE = 2_000  # ns that an exit takes the model, and a little more
 # How long after kvm_entry the guest goes on, in s and at most half of the way to the next event; None: whenever it can.
 # The recording does not tell, so each is tried.
 LAGS = (None, 0.0, 40e-6)
-HELD = (
-    0.004  # s for which the host may keep a guest from its next instruction; after more, it was the guest that waited
-)
+HELD = 0.004  # s for which the host may keep a guest from its next instruction; more, and it was the guest that waited
 SLACK = 1.05  # recorded time runs slower by this, so that the guest's own delays are over in time
 
 
