@@ -39,7 +39,7 @@ test: lint test-fast test-browser ## all checks and all tests
 
 test-fast: $(VENV)/.dev ## the tests without a browser
 	$(call say,Tests without a browser)
-	@$(PY) -m pytest --ignore=tests/browser
+	@$(PY) -m pytest -n auto --dist worksteal --ignore=tests/browser
 
 test-browser: $(VENV)/.dev _build/.book ## the tests that drive the built book in Chromium
 	$(call say,Tests in the browser)

@@ -240,7 +240,6 @@ class KvmVcpu:
     exit: Any = None  # kvm_run: what the last exit to userspace was
     complete_userspace_io: Callable[[KvmVcpu], None] | None = None  # what is left of the instruction that exited
     immediate_exit: bool = False
-    stats: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.vmcb = self.vmcb01
