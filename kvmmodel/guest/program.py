@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
+from kvmmodel.guest import linux
 from kvmmodel.guest.cpu import Code, GuestCpu, Insn
 from kvmmodel.silicon import apic as hw
 
@@ -129,22 +130,17 @@ def _one(op: str) -> Callable[..., Code]:
     return run
 
 
-def _eoi(guest: GuestCpu, world: World) -> Code:
-    """The native EOI of the APIC's present mode."""
-    if guest.x2apic:
-        yield Insn("wrmsr", MSR_NAMES["EOI"], 0)
-    else:
-        yield Insn("mmio_write", hw.APIC_DEFAULT_PHYS_BASE + hw.APIC_EOI, 0)
+def _driver(act: Callable[..., Code]) -> Callable[..., Code]:
+    """A function of the guest's APIC driver as a command."""
+
+    def run(guest: GuestCpu, world: World, *args: int) -> Code:
+        yield from act(guest, *args)
+
+    return run
 
 
 def _pv_eoi(guest: GuestCpu, world: World) -> Code:
-    """kvm_guest_apic_eoi_write: if the bit was set, that was the EOI; else the native one."""
-    cell = world.pv_eoi.get(guest.ident)
-    done = 0
-    if cell is not None:
-        done = yield Insn("btr", cell)
-    if not done:
-        yield from _eoi(guest, world)
+    yield from linux.kvm_guest_apic_eoi_write(guest, world.pv_eoi.get(guest.ident))
 
 
 def _pv_eoi_on(guest: GuestCpu, world: World, address: int) -> Code:
@@ -250,8 +246,11 @@ COMMANDS: dict[str, Command] = {
     "outb": Command(("n", "n"), "OUT of a byte: the 8259s' ports take no other size", _one("outb")),
     "inb": Command(("n",), "IN of a byte", _one("inb")),
     "mark": Command(("text",), "OUT to port 0xe0: userspace sees this mark", _mark),
-    "eoi": Command((), "EOI by MSR or by MMIO, as the APIC's mode wants", _eoi),
-    "pv_eoi": Command((), "EOI by the paravirtual bit, else the native one", _pv_eoi),
+    "eoi": Command((), "EOI by MSR or by MMIO, as the APIC's mode wants", _driver(linux.apic_native_eoi)),
+    "pv_eoi": Command((), "EOI by the paravirtual bit, else the native one, as Linux does", _pv_eoi),
+    "send_ipi": Command(("n", "n"), "an IPI as Linux sends it: APIC ID, vector", _driver(linux.send_ipi)),
+    "send_ipi_self": Command(("n",), "the same to itself: vector", _driver(linux.send_ipi_self)),
+    "send_ipi_allbutself": Command(("n",), "the same to all others: vector", _driver(linux.send_ipi_allbutself)),
     "pv_eoi_on": Command(("n",), "WRMSR MSR_KVM_PV_EOI_EN: address | 1", _pv_eoi_on),
     "pv_eoi_off": Command((), "WRMSR MSR_KVM_PV_EOI_EN: 0", _pv_eoi_off),
     "pv_eoi_forget": Command((), "handlers stop using PV EOI; the MSR stays", _pv_eoi_forget),
