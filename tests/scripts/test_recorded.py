@@ -26,7 +26,7 @@ def test_the_model_does_what_the_kernel_did(kernel):
 
 @pytest.mark.parametrize("kernel", ["5.10.262", "6.1.192", "6.12.107", "7.2.13", "7.3.4"])
 def test_later_programs_on_other_kernels(kernel):
-    """Made when the model was done, from another seed. Of 3000 that were run, 500 on all five kernels, all were equal."""
+    """Made when the model was done, from another seed. Of 3000 that ran, 500 on all five kernels, all were equal."""
     host = Host(CPU, kernel, avic=False)
     ran = [script for script in LATER_SCRIPTS if any(kernel in result.kernels for result in script.results)]
     assert len(ran) == 120
