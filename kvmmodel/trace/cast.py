@@ -8,6 +8,7 @@ from kvmmodel import events as ev
 from kvmmodel.machine.record import Record, VcpuState
 from kvmmodel.trace.story import ApicState, Column, Group
 
+HOST = "host"  # the heading of the scheduler's lane, where that lane stands alone
 HOST_TIMER = "asm_sysvec_apic_timer_interrupt"
 TARGET_COLUMNS = (("t.kvm", "kvm", "KVM"), ("t.hw", "hw", "hardware"), ("t.guest", "guest", "guest"))
 
@@ -48,7 +49,7 @@ class Cast:
 
 def groups(cast: Cast) -> tuple[Group, ...]:
     """Lanes, left to right: where the interrupt comes from, the host's scheduler, the target."""
-    host = Group("host", (Column("sched", "sched", "scheduler"),))
+    host = Group(HOST, (Column("sched", "sched", "scheduler"),))
     target = Group(f"vCPU {cast.target} · CPU {cast.target_cpu}", tuple(Column(*c) for c in TARGET_COLUMNS))
     if cast.source == "ipi" and cast.sender != cast.target:
         columns = tuple(Column("s" + name[1:], lane, label) for name, lane, label in reversed(TARGET_COLUMNS))

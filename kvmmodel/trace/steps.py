@@ -8,7 +8,7 @@ from dataclasses import replace
 from kvmmodel import events as ev
 from kvmmodel.facts.releases import Kernel
 from kvmmodel.machine.record import Record
-from kvmmodel.trace.cast import Cast, bars, begin, follow, groups, states
+from kvmmodel.trace.cast import HOST, Cast, bars, begin, follow, groups, states
 from kvmmodel.trace.stacks import frames
 from kvmmodel.trace.story import Badge, Step, Story
 from kvmmodel.trace.telling import TELLERS, Teller, Told
@@ -55,7 +55,8 @@ def story(
     steps = _steps(ordered[first:], kernel, cast, tellers, most)
     spins = _spins(cast, steps)
     steps = steps[: spins + 1] if spins else steps
-    return Story(title, setup, groups(cast), before, start, steps, badges, broken, _verdict(cast, steps, bool(spins)))
+    shown = tuple(group for group in groups(cast) if group.label != HOST or cast.sender != target or _scheduled(steps))
+    return Story(title, setup, shown, before, start, steps, badges, broken, _verdict(cast, steps, bool(spins)))
 
 
 def program_story(
@@ -115,6 +116,11 @@ def access_story(
         if told is not None:
             steps.append(_step(told, cast, record, kernel))
     return Story(title, setup, groups(cast), before, start, tuple(steps), badges)
+
+
+def _scheduled(steps: tuple[Step, ...]) -> bool:
+    """Whether the scheduler has a part. In an IPI to oneself it has none, unless the thread loses its CPU."""
+    return any("sched" in (step.at, step.to, *(column for column, _ in step.bars)) for step in steps)
 
 
 def _begins(event: ev.Event, vcpu: int, since: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from kvmmodel import events as ev
 from kvmmodel.machine.record import Record
+from kvmmodel.silicon.apic import APIC_DEST_LOGICAL
 from kvmmodel.trace.cast import Cast, lane
 
 
@@ -110,11 +111,20 @@ def vmrun(cast: Cast, record: Record, e: Any) -> Told:
     return Told("entry", guest.replace("guest", "kvm"), guest, label, detail, f"Processor, CPU {record.cpu}", why)
 
 
+SHORTHANDS = ("", "to the sender itself", "to all", "to all but the sender")  # the ICR's bits 19:18
+
+
+def meant(e: Any) -> str:
+    """Whom an IPI is for, as its message says. With a shorthand the destination has no meaning."""
+    where = f"logical {e.dest_id:#x}" if e.icr_low & APIC_DEST_LOGICAL else f"APIC ID {e.dest_id}"
+    return SHORTHANDS[e.icr_low >> 18 & 3] or f"to {where}"
+
+
 def _ipi(cast: Cast, record: Record, e: Any) -> Told | None:
     if all(f.name != "kvm_apic_send_ipi" for f in record.stack):
         return None  # the fast path of 6.18 reports it after the delivery
-    why = "KVM decodes the ICR: vector, delivery mode, destination."
-    return in_kvm(cast, record, "read", "KVM decodes the ICR", f"to APIC ID {e.dest_id}", why)
+    why = f"KVM decodes the message: vector, delivery mode, destination. It goes {meant(e)}."
+    return in_kvm(cast, record, "read", "KVM decodes the message", meant(e), why)
 
 
 def _msi(cast: Cast, record: Record, e: Any) -> Told | None:

@@ -14,6 +14,7 @@ from kvmmodel.trace.telling import (
     clear_isr,
     in_kvm,
     inject,
+    meant,
     pv_eoi,
     request,
     set_irr,
@@ -45,8 +46,8 @@ def _register(cast: Cast, record: Record, e: Any) -> Told | None:
 
 
 def _ipi(cast: Cast, record: Record, e: Any) -> Told | None:
-    why = "KVM decodes the ICR: vector, delivery mode, destination."
-    return in_kvm(cast, record, "read", "`kvm_apic_ipi`", f"to APIC ID {e.dest_id}", why)
+    why = "KVM decodes the message: vector, delivery mode, destination."
+    return in_kvm(cast, record, "read", "`kvm_apic_ipi`", meant(e), why)
 
 
 def _event_pass(cast: Cast, record: Record, e: Any) -> Told | None:

@@ -49,7 +49,7 @@ def _msr(cast: Cast, record: Record, e: Any) -> Told | None:
     if record.vcpu != cast.sender or not e.write or e.ecx not in SENDS:
         return None
     if under(record.stack, FAST_PATH):
-        why = "The host's interrupts are still off, and RIP stands behind `WRMSR`: no exit handler is needed."
+        why = "The host's interrupts are still off, and KVM moves RIP behind `WRMSR`: no exit handler is needed."
         return in_kvm(cast, record, "dot", "fast path: `WRMSR` is done", "interrupts still off", why)
     why = "The ordinary handler of MSR exits has done the write, with the host's interrupts on."
     return in_kvm(cast, record, "dot", "handler: `WRMSR` is done", "interrupts are on", why)

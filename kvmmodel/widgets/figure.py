@@ -76,15 +76,16 @@ def _broken(story: Story) -> str:
 
 @per_story
 def _key(story: Story) -> str:
-    used = {c.lane for c in lanes.plan(story).columns}
+    columns = lanes.plan(story).columns
+    used = {c.lane for c in columns}
+    devices = dict.fromkeys(plain(c.label) for c in columns if c.lane == "dev")  # a device, or the host's timer
+    words = lanes.LANE_WORDS | {"dev": ", ".join(devices)}
     names = [
-        f"<span>{icon(f'lane-{x}', css=f'km-{x}', size=13)}{lanes.LANE_WORDS[x]}</span>"
-        for x in lanes.LANES
-        if x in used
+        f"<span>{icon(f'lane-{x}', css=f'km-{x}', size=13)}{esc(words[x])}</span>" for x in lanes.LANES if x in used
     ]
     blocked = any(s.state == "blocked" for s in lanes.plan(story).spans)
-    words = ["filled bar: runs here", *(["dotted bar: blocked"] if blocked else []), "hollow: not yet"]
-    return el("figcaption", *names, *(f"<span>{w}</span>" for w in words), class_="km-key")
+    signs = ["filled bar: runs here", *(["dotted bar: blocked"] if blocked else []), "hollow: not yet"]
+    return el("figcaption", *names, *(f"<span>{sign}</span>" for sign in signs), class_="km-key")
 
 
 def _verdict(story: Story) -> str:

@@ -26,9 +26,9 @@ LIMIT_NS = 1_500_000  # a periodic timer that nobody delivers never comes to res
 IRQS = {"reschedule": "IPI"}  # a short word for a table
 ARMING = ("WRMSR 0x6e0", "WRMSR 0x838")  # TSC_DEADLINE and TMICT
 WHY = {
-    "in-guest": "Nothing lost. The host timer's interrupt was an exit by itself, and after every exit the loop looks "
-    "at the timer.",
-    "in-host": "Nothing lost. The vCPU was out of the guest, and after every exit the loop looks at the timer.",
+    "in-guest": "Nothing lost. The host timer's interrupt was an exit by itself, and after it the loop looks at the "
+    "timer.",
+    "in-host": "Nothing lost. The vCPU was out of the guest, and before it enters again the loop looks at the timer.",
     "halted": "Only the kick wakes its thread.",
     "preempted": "Its thread had looked at the timer before it lost the CPU, and goes on into the guest: the request "
     "would have turned it back. Now the tick has to wait for the next exit.",

@@ -104,6 +104,27 @@ def test_only_a_shorthand_needs_the_loop():
     }
 
 
+@pytest.mark.parametrize(
+    ("form", "kernel", "meant"),
+    [
+        ("one", "6.12.95", "to APIC ID 1"),
+        ("logical", "6.12.95", "to logical 0x2"),
+        ("others", "7.3.4", "to all but the sender"),
+        ("self", "7.3.4", "to the sender itself"),
+    ],
+)
+def test_the_message_says_whom_it_is_for(form, kernel, meant):
+    """All were "to APIC ID", with the 0 that stands in the destination of a shorthand."""
+    steps = ipi_story(form, kernel=kernel).steps
+    assert [step.detail for step in steps if step.label == "KVM decodes the message"] == [meant]
+
+
+@pytest.mark.parametrize("form", [form for _, form in FORMS])
+def test_no_lane_for_a_scheduler_that_has_no_part(form):
+    """An IPI to oneself had an empty one."""
+    assert ("host" in [group.label for group in ipi_story(form).groups]) is not SENT[form].to_itself
+
+
 def test_a_shorthand_s_story_follows_one_target_and_names_the_other():
     told = labels("others")
     assert told.count("the same for vCPU 2") == 1

@@ -3,6 +3,7 @@
 import pytest
 
 from kvmmodel.facts.releases import series
+from kvmmodel.widgets import figure
 from kvmmodel.widgets.timer import (
     KERNELS,
     MODES,
@@ -108,6 +109,13 @@ def test_the_tables_have_a_row_for_each_case():
     rules = timer_rules()
     assert rules.count("<tr>") == 1 + len(PLACES) + 1
     assert rules.count("does not") == 4
+
+
+def test_the_key_names_the_lane_as_its_heading_does():
+    """It said "device, IOMMU" of the host's timer."""
+    key = figure.static(timer_story("deadline", "in-guest")).partition("<figcaption")[2].partition("</figcaption>")[0]
+    assert "host timer" in key
+    assert "IOMMU" not in key
 
 
 def test_the_explorer_starts_with_a_deadline_in_the_guest():
