@@ -141,7 +141,7 @@ class KvmLapic:
     regs: dict[int, int] = field(default_factory=dict)
     apic_base: int = 0
     sw_enabled: bool = False
-    irr_pending: bool = True
+    irr_pending: bool = False
     isr_count: int = 0
     highest_isr_cache: int = -1
     apicv_active: bool = False

@@ -18,8 +18,9 @@ from kvmmodel.kvm.lapic.registers import (
 from kvmmodel.kvm.lapic.timer import (
     apic_get_tmcct,
     apic_update_lvtt,
+    cancel_apic_timer,
+    restart_apic_timer,
     start_apic_timer,
-    start_sw_timer,
     update_divide_count,
     update_target_expiration,
 )
@@ -74,7 +75,7 @@ def kvm_lapic_reg_write(apic: KvmLapic, reg: int, val: int) -> bool:
         _write_lvt(apic, reg, val)
     elif reg == hw.APIC_TMICT:
         if not apic_lvtt_tscdeadline(apic):
-            apic.timer.hrtimer.expires = None
+            cancel_apic_timer(apic)
             kvm_lapic_set_reg(apic, hw.APIC_TMICT, val)
             start_apic_timer(apic)
     elif reg == hw.APIC_TDCR:
@@ -82,16 +83,19 @@ def kvm_lapic_reg_write(apic: KvmLapic, reg: int, val: int) -> bool:
         kvm_lapic_set_reg(apic, hw.APIC_TDCR, val & 0xB)
         update_divide_count(apic)
         if old != apic.timer.divide_count and apic.timer.period:
-            update_target_expiration(apic, old)
             apic.timer.hrtimer.expires = None
-            start_sw_timer(apic)  # the target stays as rescaled
+            update_target_expiration(apic, old)
+            restart_apic_timer(apic)
     elif reg == hw.APIC_ESR:
         return not (x2apic and val)  # KVM never sets ESR, so there is nothing to clear
     elif reg == hw.APIC_SELF_IPI:
         reserved = val & ~hw.APIC_VECTOR_MASK and kvm.host.has("self_ipi_reserved_gp")
         if not x2apic or reserved:
             return False
-        kvm_apic_send_ipi(apic, hw.APIC_DEST_SELF | val & hw.APIC_VECTOR_MASK, 0)
+        icr = hw.APIC_DEST_SELF | val & hw.APIC_VECTOR_MASK
+        if not kvm.host.has("self_ipi_keeps_icr"):
+            return kvm_lapic_reg_write(apic, hw.APIC_ICR, icr)
+        kvm_apic_send_ipi(apic, icr, 0)
     elif x2apic and reg == hw.APIC_ICR2 and not kvm.host.has("icr_one_register"):
         kvm_lapic_set_reg(apic, reg, val)  # never the guest's own write: the upper half of its ICR
     elif x2apic or not _write_xapic_only(apic, reg, val):

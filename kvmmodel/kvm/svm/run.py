@@ -82,7 +82,7 @@ def sync_cr8_to_lapic(vcpu: KvmVcpu) -> None:
     if nested_svm_virtualize_tpr(vcpu) or svm_is_intercept(vcpu, hw.SVM_EXIT_WRITE_CR8):
         return
     cr8 = vcpu.vmcb.v_tpr & 0xF
-    if vcpu.apic.tpr != cr8 << 4:
+    if vcpu.apic.tpr >> 4 != cr8:
         trace(vcpu.kvm.host, TprSync, vcpu.vcpu_id, "APIC", cr8)
     kvm_set_cr8(vcpu, cr8)
 
