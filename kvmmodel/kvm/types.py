@@ -190,6 +190,7 @@ class Nested:
     ctl: Vmcb = field(default_factory=Vmcb)
     vmcb02: Vmcb = field(default_factory=Vmcb)
     nested_run_pending: bool = False  # L1's VMRUN was emulated, L2 has not been entered since
+    nmi_l1_to_l2: bool = False  # the NMI in EVENTINJ is L1's, for L2
     rip: int = 0  # L1's, behind its VMRUN
 
 
