@@ -235,6 +235,7 @@ class KvmVcpu:
     apicv_active: bool = False
     pv_eoi_msr: int = 0
     ioapic_handled_vectors: frozenset[int] = frozenset()  # whose EOI the IOAPIC has to hear of
+    highest_stale_pending_ioapic_eoi: int = -1  # of these, the highest that is not meant for this vCPU any more
     pv_eoi_attention: bool = False  # KVM_APIC_PV_EOI_PENDING
     run: Run | None = None  # KVM_RUN in progress
     regs: Regs = field(default_factory=Regs)
@@ -280,7 +281,9 @@ class Kvm:
     routing: dict[int, list[Any]] = field(default_factory=dict)  # GSI -> routing entries (kvm/irqchip.py)
     chip_pins: dict[tuple[int, int], int] = field(default_factory=dict)  # (irqchip, pin) -> GSI
     irq_ack_notifiers: dict[int, list[Callable[[], None]]] = field(default_factory=dict)  # by GSI
-    resampled_gsis: set[int] = field(default_factory=set)  # GSIs with a resampling irqfd
+    resamplers: dict[int, list[Callable[[], None]]] = field(
+        default_factory=dict
+    )  # by GSI: eventfds of resampling irqfds
     memory: dict[int, int] = field(default_factory=dict)  # guest-physical address -> byte, as far as KVM touches it
     kvmclock_update_work: DelayedWork | None = None
     memslots_update_wait: Task | None = None  # the rcuwait of a memslot update that waits for page tables to settle

@@ -92,10 +92,7 @@ def kvm_lapic_reg_write(apic: KvmLapic, reg: int, val: int) -> bool:
         reserved = val & ~hw.APIC_VECTOR_MASK and kvm.host.has("self_ipi_reserved_gp")
         if not x2apic or reserved:
             return False
-        icr = hw.APIC_DEST_SELF | val & hw.APIC_VECTOR_MASK
-        if not kvm.host.has("self_ipi_keeps_icr"):
-            return kvm_lapic_reg_write(apic, hw.APIC_ICR, icr)
-        kvm_apic_send_ipi(apic, icr, 0)
+        kvm_apic_send_ipi(apic, hw.APIC_DEST_SELF | val & hw.APIC_VECTOR_MASK, 0)
     elif x2apic and reg == hw.APIC_ICR2 and not kvm.host.has("icr_one_register"):
         kvm_lapic_set_reg(apic, reg, val)  # never the guest's own write: the upper half of its ICR
     elif x2apic or not _write_xapic_only(apic, reg, val):

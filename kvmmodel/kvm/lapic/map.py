@@ -244,6 +244,17 @@ def kvm_apic_match_logical_addr(apic: KvmLapic, mda: int) -> bool:
     return dfr == hw.APIC_DFR_CLUSTER and ldr >> 4 == mda >> 4 and ldr & mda & 0xF != 0
 
 
+@kernel(FILE)
+def kvm_bitmap_or_dest_vcpus(kvm: Kvm, irq: LapicIrq) -> list[KvmVcpu]:
+    """Whom a message is meant for, in index order."""
+    found = kvm_apic_map_get_dest_lapic(kvm, None, irq)
+    if found is None:
+        present = [vcpu for vcpu in kvm.vcpus if kvm_apic_hw_enabled(vcpu.apic)]
+        return [v for v in present if kvm_apic_match_dest(v, None, irq.shorthand, irq.dest_id, irq.dest_mode)]
+    slots, mask = found
+    return [apic.vcpu for i, apic in enumerate(slots) if mask >> i & 1 and apic is not None]
+
+
 def sw_enabled_matches(kvm: Kvm, source: KvmLapic | None, irq: LapicIrq) -> list[KvmVcpu]:
     """Every present vCPU that the message matches, in index order. Lowest priority needs software-enabled APICs."""
     lowest = kvm_lowest_prio_delivery(irq)

@@ -214,4 +214,3 @@ def kvm_apic_set_state(vcpu: KvmVcpu, page: bytes) -> None:
     kvm_make_request(KVM_REQ_EVENT, vcpu)
     apic.arb_prio = 0
     kvm_lapic_update_cr8_intercept(vcpu)
-

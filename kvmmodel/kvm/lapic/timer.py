@@ -58,7 +58,7 @@ def start_apic_timer(apic: KvmLapic) -> None:
 
 @kernel(FILE)
 def __start_apic_timer(apic: KvmLapic, count_reg: int) -> None:
-    """Arm the hrtimer for what the registers say. ``count_reg`` has what is left: TMICT, or TMCCT of a restored page."""
+    """Arm the hrtimer for what the registers say. ``count_reg`` has what is left: TMICT, or a restored TMCCT."""
     apic.timer.pending = 0
     if (apic_lvtt_period(apic) or apic_lvtt_oneshot(apic)) and not set_target_expiration(apic, count_reg):
         return

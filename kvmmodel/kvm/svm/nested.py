@@ -156,7 +156,9 @@ def _exit_if(vcpu: KvmVcpu, intercepted: bool, exit_code: int) -> int:
 def nested_svm_exit_handled(vcpu: KvmVcpu) -> bool:
     """Whether an exit of L2 is L1's business. Host interrupts, NMIs, nested page faults, single steps are KVM's."""
     code = vcpu.vmcb.exit_code
-    if code in (hw.SVM_EXIT_INTR, hw.SVM_EXIT_NMI, hw.SVM_EXIT_NPF, hw.SVM_EXIT_DB) or not vmcb12_is_intercept(vcpu, code):
+    if code in (hw.SVM_EXIT_INTR, hw.SVM_EXIT_NMI, hw.SVM_EXIT_NPF, hw.SVM_EXIT_DB) or not vmcb12_is_intercept(
+        vcpu, code
+    ):
         return False
     nested_svm_vmexit(vcpu)
     return True

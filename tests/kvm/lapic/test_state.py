@@ -131,7 +131,8 @@ def test_a_page_refused_has_switched_the_apic_all_the_same():
 
 
 @pytest.mark.parametrize(
-    ("kernel", "seen"), [("5.10", True), ("5.15", True), ("6.1.118", False), ("6.6", False), ("6.1.119", True), ("6.12", True)]
+    ("kernel", "seen"),
+    [("5.10", True), ("5.15", True), ("6.1.118", False), ("6.6", False), ("6.1.119", True), ("6.12", True)],
 )
 def test_whether_an_irr_that_was_loaded_is_seen(kernel, seen):
     """source 5.10.13, 6.6.9, 6.18.35 kvm_apic_update_apicv; Debian changelog 6.1.119: some leave irr_pending false."""
