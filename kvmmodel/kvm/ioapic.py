@@ -1,6 +1,6 @@
 """The IOAPIC: 24 pins, edge and level, and the EOI that lets a level interrupt come again. arch/x86/kvm/ioapic.c.
 
-Not modelled: that the RTC's interrupts, pin 8, count as coalesced until their EOI; the delay after 10,000 EOIs of a line
+Not modelled: the RTC's interrupts, pin 8, as coalesced until the EOI; the delay after 10,000 EOIs of a line
 that stays up; mask notifiers, which only the PIT uses.
 """
 
