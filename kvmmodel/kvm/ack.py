@@ -29,6 +29,15 @@ def kvm_irq_has_notifier(kvm: Kvm, irqchip: int, pin: int) -> bool:
     return bool(kvm.irq_ack_notifiers.get(kvm_irq_map_chip_pin(kvm, irqchip, pin)))
 
 
+@kernel(EVENTFD, since="6.6")
+def kvm_notify_irqfd_resampler(kvm: Kvm, irqchip: int, pin: int) -> bool:
+    """Have those who own a line say anew whether it is up. False: nobody does."""
+    signals = kvm.resamplers.get(kvm_irq_map_chip_pin(kvm, irqchip, pin), [])
+    for signal in signals:
+        signal()
+    return bool(signals)
+
+
 @kernel(EVENTFD)
 def kvm_notify_acked_irq(kvm: Kvm, irqchip: int, pin: int) -> None:
     """This pin's interrupt has ended."""

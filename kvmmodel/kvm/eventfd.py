@@ -76,7 +76,7 @@ def process_one_work(kvm: Kvm, gsi: int) -> None:
 
 def assign_resampler(kvm: Kvm, gsi: int, signal: Callable[[], None]) -> None:
     """KVM_IRQFD with KVM_IRQFD_FLAG_RESAMPLE: listen for the acknowledge of the pins that the GSI reaches."""
-    kvm.resampled_gsis.add(gsi)
+    kvm.resamplers.setdefault(gsi, []).append(signal)
     kvm_register_irq_ack_notifier(kvm, gsi, lambda: irqfd_resampler_ack(kvm, gsi, signal))
     kvm_make_scan_ioapic_request(kvm)
 
@@ -91,7 +91,7 @@ def irqfd_resampler_ack(kvm: Kvm, gsi: int, signal: Callable[[], None]) -> None:
 @kernel("virt/kvm/eventfd.c")
 def irqfd_inject(kvm: Kvm, gsi: int) -> None:
     """An edge: up and down. With a resampler: up, and the EOI takes it down."""
-    if gsi in kvm.resampled_gsis:
+    if gsi in kvm.resamplers:
         kvm_set_irq(kvm, KVM_IRQFD_RESAMPLE_IRQ_SOURCE_ID, gsi, True)
         return
     kvm_set_irq(kvm, KVM_USERSPACE_IRQ_SOURCE_ID, gsi, True)

@@ -1,20 +1,30 @@
-"""The IOAPIC: 24 pins, edge and level, and the EOI that lets a level interrupt come again. arch/x86/kvm/ioapic.c."""
+"""The IOAPIC: 24 pins, edge and level, and the EOI that lets a level interrupt come again. arch/x86/kvm/ioapic.c.
+
+Not modelled: the RTC's interrupts, pin 8, as coalesced until the EOI; the delay after 10,000 EOIs of a line
+that stays up; mask notifiers, which only the PIT uses.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kvmmodel.events import IoapicMessage, KvmIoapicSetIrq
-from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC, kvm_irq_has_notifier, kvm_notify_acked_irq
-from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
+from kvmmodel.kvm.ack import (
+    KVM_IRQCHIP_IOAPIC,
+    kvm_irq_has_notifier,
+    kvm_notify_acked_irq,
+    kvm_notify_irqfd_resampler,
+)
+from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request, kvm_make_scan_ioapic_request_mask
 from kvmmodel.kvm.lapic.accept import kvm_irq_delivery_to_apic
-from kvmmodel.kvm.lapic.map import LapicIrq, kvm_apic_match_dest
+from kvmmodel.kvm.lapic.map import LapicIrq, kvm_apic_match_dest, kvm_bitmap_or_dest_vcpus
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import Kvm, KvmVcpu, trace
 from kvmmodel.silicon import apic as hw
 
 FILE = "arch/x86/kvm/ioapic.c"
 IOAPIC_NUM_PINS = 24
+RTC_GSI = 8
 IOAPIC_DEFAULT_BASE_ADDRESS = 0xFEC00000
 IOAPIC_MEM_LENGTH = 0x100
 IOAPIC_REG_SELECT, IOAPIC_REG_WINDOW = 0x00, 0x10
@@ -121,21 +131,25 @@ def kvm_ioapic_update_eoi_one(vcpu: KvmVcpu, ioapic: KvmIoapic, pin: int, level:
 def vcpu_scan_ioapic(vcpu: KvmVcpu) -> None:
     """Refresh what this vCPU's EOIs mean to the IOAPIC. Only on the way into the guest."""
     if vcpu.apic.apic_base & hw.MSR_IA32_APICBASE_ENABLE and vcpu.kvm.ioapic is not None:
+        vcpu.highest_stale_pending_ioapic_eoi = -1
         vcpu.ioapic_handled_vectors = frozenset(kvm_ioapic_scan_entry(vcpu, vcpu.kvm.ioapic))
 
 
 @kernel(FILE)
 def kvm_ioapic_scan_entry(vcpu: KvmVcpu, ioapic: KvmIoapic) -> set[int]:
-    """The vectors whose EOI on this vCPU the IOAPIC has to hear of: level pins, and pins that somebody waits for."""
+    """The vectors whose EOI on this vCPU the IOAPIC has to hear of: level pins, those waited for, the RTC."""
     pending = vcpu.apic.irr | vcpu.apic.isr
     found = set()
     for pin, entry in enumerate(ioapic.redirtbl):
-        if not is_level(entry) and not kvm_irq_has_notifier(vcpu.kvm, KVM_IRQCHIP_IOAPIC, pin):
+        waited_for = pin == RTC_GSI or kvm_irq_has_notifier(vcpu.kvm, KVM_IRQCHIP_IOAPIC, pin)
+        if not is_level(entry) and not waited_for:
             continue
         irq = decode(entry)
         meant = kvm_apic_match_dest(vcpu, None, irq.shorthand, irq.dest_id, irq.dest_mode)
         if meant or pending >> irq.vector & 1:
             found.add(irq.vector)
+        if not meant and pending >> irq.vector & 1:
+            vcpu.highest_stale_pending_ioapic_eoi = max(vcpu.highest_stale_pending_ioapic_eoi, irq.vector)
     return found
 
 
@@ -190,8 +204,22 @@ def ioapic_write_indirect(kvm: Kvm, ioapic: KvmIoapic, value: int) -> None:
         new &= ~RTE_REMOTE_IRR
     ioapic.redirtbl[pin] = new
     if is_level(new) and ioapic.irr >> pin & 1 and not new & (RTE_MASKED | RTE_REMOTE_IRR):
-        ioapic_service(kvm, ioapic, pin)
-    kvm_make_scan_ioapic_request(kvm)
+        if kvm.host.has("unmask_resamples") and kvm_notify_irqfd_resampler(kvm, KVM_IRQCHIP_IOAPIC, pin):
+            ioapic.irr &= ~(1 << pin)  # the line may be down meanwhile; its owner raises it again if not
+        else:
+            ioapic_service(kvm, ioapic, pin)
+    _ask_for_scans(kvm, decode(old), decode(new))
+
+
+def _ask_for_scans(kvm: Kvm, old: LapicIrq, new: LapicIrq) -> None:
+    """Of the vCPUs that a fixed entry meant or means; the old destination is read in the new mode. Else of all."""
+    if new.delivery_mode != hw.APIC_DM_FIXED:
+        kvm_make_scan_ioapic_request(kvm)
+        return
+    before = replace(new, dest_id=old.dest_id)
+    moved = (old.dest_id, old.dest_mode) != (new.dest_id, new.dest_mode)
+    meant = kvm_bitmap_or_dest_vcpus(kvm, new) + (kvm_bitmap_or_dest_vcpus(kvm, before) if moved else [])
+    kvm_make_scan_ioapic_request_mask(kvm, [vcpu for vcpu in kvm.vcpus if any(vcpu is m for m in meant)])
 
 
 @kernel(FILE)

@@ -16,7 +16,7 @@ FILE = "arch/x86/kvm/irq.c"
 @kernel(FILE, was={"5.10": "kvm_set_msi_irq", "6.18": "kvm_msi_to_lapic_irq"})
 def kvm_msi_to_lapic_irq(kvm: Kvm, address: int, data: int) -> LapicIrq:
     """Decode an MSI. ``address`` is 64 bits: with 32-bit IDs, 63:40 extend the destination. Level is always assert."""
-    trace(kvm.host, KvmMsiSetIrq, address, data)
+    trace(kvm.host, KvmMsiSetIrq, address if kvm.x2apic_format else address & 0xFFFFFFFF, data)
     high = address >> 32 & 0xFFFFFF00 if kvm.x2apic_format else 0
     return LapicIrq(
         vector=data & hw.APIC_VECTOR_MASK,
@@ -30,10 +30,15 @@ def kvm_msi_to_lapic_irq(kvm: Kvm, address: int, data: int) -> LapicIrq:
     )
 
 
+def kvm_msi_route_invalid(kvm: Kvm, address: int) -> bool:
+    """With 32-bit IDs, bits 39:32 of the address are reserved."""
+    return kvm.x2apic_format and address >> 32 & 0xFF != 0
+
+
 @kernel(FILE)
 def kvm_set_msi(kvm: Kvm, address: int, data: int) -> int:
     """-22 (EINVAL) for a malformed address, else what the delivery returned."""
-    if kvm.x2apic_format and address >> 32 & 0xFF:
+    if kvm_msi_route_invalid(kvm, address):
         return -22
     return kvm_irq_delivery_to_apic(kvm, None, kvm_msi_to_lapic_irq(kvm, address, data))
 

@@ -8,7 +8,7 @@ from kvmmodel.events import KvmSetIrq
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.i8259 import PIC_NUM_PINS, kvm_pic_set_irq
 from kvmmodel.kvm.ioapic import IOAPIC_NUM_PINS, kvm_ioapic_set_irq
-from kvmmodel.kvm.irq import kvm_set_msi
+from kvmmodel.kvm.irq import kvm_msi_route_invalid, kvm_set_msi
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import Kvm, trace
 
@@ -62,7 +62,7 @@ def kvm_set_irq_routing(kvm: Kvm, table: dict[int, list[Route]]) -> int:
     made: dict[int, list[Route]] = {}
     for gsi, entries in table.items():
         for route in entries:
-            if setup_routing_entry(made, gsi, route):
+            if setup_routing_entry(kvm, made, gsi, route):
                 return -22
     kvm.routing = made
     kvm.chip_pins = {_pin(r): gsi for gsi, routes in made.items() for r in routes if not isinstance(r, MsiRoute)}
@@ -77,13 +77,15 @@ def _pin(route: PicRoute | IoapicRoute) -> tuple[int, int]:
 
 
 @kernel(FILE)
-def setup_routing_entry(made: dict[int, list[Route]], gsi: int, route: Route) -> int:
+def setup_routing_entry(kvm: Kvm, made: dict[int, list[Route]], gsi: int, route: Route) -> int:
     """A GSI reaches one pin of each chip, or exactly one message."""
     if not 0 <= gsi < KVM_MAX_IRQ_ROUTES:
         return -22
     if isinstance(route, IoapicRoute) and not 0 <= route.pin < IOAPIC_NUM_PINS:
         return -22
     if isinstance(route, PicRoute) and (route.chip not in (0, 1) or not 0 <= route.pin < PIC_NUM_PINS // 2):
+        return -22
+    if isinstance(route, MsiRoute) and kvm_msi_route_invalid(kvm, route.address):
         return -22
     before = made.setdefault(gsi, [])
     if any(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kvmmodel.events import Block, CheckBlock, Kick, KvmHaltPollNs, KvmVcpuWakeup, SetMode
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import (
@@ -67,16 +69,31 @@ def kvm_vcpu_exiting_guest_mode(vcpu: KvmVcpu) -> str:
 @kernel(FILE)
 def kvm_make_all_cpus_request(kvm: Kvm, request: int) -> None:
     """Every vCPU: the request, and those in the guest are called out of it. Nobody is woken (KVM_REQUEST_NO_WAKEUP)."""
-    host = kvm.host
     for vcpu in kvm.vcpus:
-        kvm_make_request(request, vcpu)
-        if kvm_vcpu_exiting_guest_mode(vcpu) == IN_GUEST_MODE and vcpu.cpu != host.current.id:
-            native_send_call_func_ipi(host, cpu_of(host, vcpu.cpu))
+        kvm_make_vcpu_request(vcpu, request)
+
+
+@kernel(FILE)
+def kvm_make_vcpus_request_mask(kvm: Kvm, request: int, vcpus: Sequence[KvmVcpu]) -> None:
+    for vcpu in vcpus:
+        kvm_make_vcpu_request(vcpu, request)
+
+
+def kvm_make_vcpu_request(vcpu: KvmVcpu, request: int) -> None:
+    host = vcpu.kvm.host
+    kvm_make_request(request, vcpu)
+    if kvm_vcpu_exiting_guest_mode(vcpu) == IN_GUEST_MODE and vcpu.cpu != host.current.id:
+        native_send_call_func_ipi(host, cpu_of(host, vcpu.cpu))
 
 
 @kernel("arch/x86/kvm/x86.c")
 def kvm_make_scan_ioapic_request(kvm: Kvm) -> None:
     kvm_make_all_cpus_request(kvm, KVM_REQ_SCAN_IOAPIC)
+
+
+@kernel("arch/x86/kvm/x86.c")
+def kvm_make_scan_ioapic_request_mask(kvm: Kvm, vcpus: Sequence[KvmVcpu]) -> None:
+    kvm_make_vcpus_request_mask(kvm, KVM_REQ_SCAN_IOAPIC, vcpus)
 
 
 def set_mode(vcpu: KvmVcpu, mode: str) -> None:

@@ -31,6 +31,7 @@ class KvmX86Ops:
     enable_smi_window: Callable[[KvmVcpu], None]
     apic_init_signal_blocked: Callable[[KvmVcpu], bool]
     check_nested_events: Callable[[KvmVcpu], int]
+    leave_nested: Callable[[KvmVcpu], None]
     set_efer: Callable[[KvmVcpu, int], None]
     update_cr8_intercept: Callable[[KvmVcpu, int, int], None]
     skip_emulated_instruction: Callable[[KvmVcpu], None]

@@ -141,7 +141,7 @@ class KvmLapic:
     regs: dict[int, int] = field(default_factory=dict)
     apic_base: int = 0
     sw_enabled: bool = False
-    irr_pending: bool = True
+    irr_pending: bool = False
     isr_count: int = 0
     highest_isr_cache: int = -1
     apicv_active: bool = False
@@ -190,6 +190,7 @@ class Nested:
     ctl: Vmcb = field(default_factory=Vmcb)
     vmcb02: Vmcb = field(default_factory=Vmcb)
     nested_run_pending: bool = False  # L1's VMRUN was emulated, L2 has not been entered since
+    nmi_l1_to_l2: bool = False  # the NMI in EVENTINJ is L1's, for L2
     rip: int = 0  # L1's, behind its VMRUN
 
 
@@ -234,6 +235,7 @@ class KvmVcpu:
     apicv_active: bool = False
     pv_eoi_msr: int = 0
     ioapic_handled_vectors: frozenset[int] = frozenset()  # whose EOI the IOAPIC has to hear of
+    highest_stale_pending_ioapic_eoi: int = -1  # of these, the highest that is not meant for this vCPU any more
     pv_eoi_attention: bool = False  # KVM_APIC_PV_EOI_PENDING
     run: Run | None = None  # KVM_RUN in progress
     regs: Regs = field(default_factory=Regs)
@@ -278,7 +280,9 @@ class Kvm:
     routing: dict[int, list[Any]] = field(default_factory=dict)  # GSI -> routing entries (kvm/irqchip.py)
     chip_pins: dict[tuple[int, int], int] = field(default_factory=dict)  # (irqchip, pin) -> GSI
     irq_ack_notifiers: dict[int, list[Callable[[], None]]] = field(default_factory=dict)  # by GSI
-    resampled_gsis: set[int] = field(default_factory=set)  # GSIs with a resampling irqfd
+    resamplers: dict[int, list[Callable[[], None]]] = field(
+        default_factory=dict
+    )  # by GSI: eventfds of resampling irqfds
     memory: dict[int, int] = field(default_factory=dict)  # guest-physical address -> byte, as far as KVM touches it
     kvmclock_update_work: DelayedWork | None = None
     memslots_update_wait: Task | None = None  # the rcuwait of a memslot update that waits for page tables to settle

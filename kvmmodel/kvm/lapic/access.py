@@ -18,8 +18,9 @@ from kvmmodel.kvm.lapic.registers import (
 from kvmmodel.kvm.lapic.timer import (
     apic_get_tmcct,
     apic_update_lvtt,
+    cancel_apic_timer,
+    restart_apic_timer,
     start_apic_timer,
-    start_sw_timer,
     update_divide_count,
     update_target_expiration,
 )
@@ -74,7 +75,7 @@ def kvm_lapic_reg_write(apic: KvmLapic, reg: int, val: int) -> bool:
         _write_lvt(apic, reg, val)
     elif reg == hw.APIC_TMICT:
         if not apic_lvtt_tscdeadline(apic):
-            apic.timer.hrtimer.expires = None
+            cancel_apic_timer(apic)
             kvm_lapic_set_reg(apic, hw.APIC_TMICT, val)
             start_apic_timer(apic)
     elif reg == hw.APIC_TDCR:
@@ -82,9 +83,9 @@ def kvm_lapic_reg_write(apic: KvmLapic, reg: int, val: int) -> bool:
         kvm_lapic_set_reg(apic, hw.APIC_TDCR, val & 0xB)
         update_divide_count(apic)
         if old != apic.timer.divide_count and apic.timer.period:
-            update_target_expiration(apic, old)
             apic.timer.hrtimer.expires = None
-            start_sw_timer(apic)  # the target stays as rescaled
+            update_target_expiration(apic, old)
+            restart_apic_timer(apic)
     elif reg == hw.APIC_ESR:
         return not (x2apic and val)  # KVM never sets ESR, so there is nothing to clear
     elif reg == hw.APIC_SELF_IPI:

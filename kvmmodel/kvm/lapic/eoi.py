@@ -6,7 +6,7 @@ from kvmmodel.events import KvmEoi, KvmPvEoi, PvEoiArm, PvEoiDisarm
 from kvmmodel.kvm.ioapic import kvm_ioapic_update_eoi
 from kvmmodel.kvm.lapic.priority import apic_clear_isr, apic_find_highest_isr, apic_update_ppr
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
+from kvmmodel.kvm.requests import KVM_REQ_EVENT, KVM_REQ_SCAN_IOAPIC, kvm_make_request
 from kvmmodel.kvm.types import KvmLapic, KvmVcpu, trace
 
 FILE = "arch/x86/kvm/lapic.c"
@@ -34,6 +34,8 @@ def kvm_ioapic_send_eoi(apic: KvmLapic, vector: int) -> None:
     """Pass the EOI on, if the vector is one of the IOAPIC's. Level or edge is what the TMR says."""
     vcpu = apic.vcpu
     if vector in vcpu.ioapic_handled_vectors:
+        if vector == vcpu.highest_stale_pending_ioapic_eoi and vcpu.kvm.host.has("stale_eoi_rescans"):
+            kvm_make_request(KVM_REQ_SCAN_IOAPIC, vcpu)
         kvm_ioapic_update_eoi(vcpu, vcpu.kvm.ioapic, vector, apic.tmr >> vector & 1 == 1)
 
 
@@ -67,7 +69,7 @@ def apic_sync_pv_eoi_to_guest(vcpu: KvmVcpu, apic: KvmLapic) -> None:
         return
     if apic.highest_isr_cache in vcpu.ioapic_handled_vectors:
         return  # the IOAPIC, or who waits for the acknowledge, needs the EOI when it happens
-    vcpu.kvm.memory[pv_eoi_address(vcpu)] = vcpu.kvm.memory.get(pv_eoi_address(vcpu), 0) | KVM_PV_EOI_ENABLED
+    vcpu.kvm.memory[pv_eoi_address(vcpu)] = KVM_PV_EOI_ENABLED  # the whole byte
     vcpu.pv_eoi_attention = True
     trace(vcpu.kvm.host, PvEoiArm, vcpu.vcpu_id, apic.highest_isr_cache)
 
@@ -84,9 +86,9 @@ def apic_sync_pv_eoi_from_guest(vcpu: KvmVcpu, apic: KvmLapic) -> None:
     """The bit is still set: no EOI yet, so it will have to exit. Cleared: the guest signalled its EOI, carry it out."""
     address = pv_eoi_address(vcpu)
     pending = vcpu.kvm.memory.get(address, 0) & KVM_PV_EOI_ENABLED
-    vcpu.kvm.memory[address] = vcpu.kvm.memory.get(address, 0) & ~KVM_PV_EOI_ENABLED
     vcpu.pv_eoi_attention = False
     if pending:
+        vcpu.kvm.memory[address] = 0
         trace(vcpu.kvm.host, PvEoiDisarm, vcpu.vcpu_id)
         return
     vector = apic_set_eoi(apic)

@@ -45,19 +45,24 @@ def kvm_recalculate_apic_map(kvm: Kvm) -> None:
     present = [v.apic for v in kvm.vcpus if v.apic is not None and kvm_apic_hw_enabled(v.apic)]
     phys = _phys_map(kvm, present)
     max_id = max([255, *(kvm_x2apic_id(apic) for apic in present)])
-    kvm.apic_map = None if phys is None else ApicMap(max_id, phys, *_logical_map(present))
-    kvm_make_scan_ioapic_request(kvm)  # who is meant by an entry may have changed
-    _set_inhibit(kvm, "PHYSICAL_ID_ALIASED", phys is None)
-    _set_inhibit(kvm, "LOGICAL_ID_ALIASED", kvm.apic_map is None or kvm.apic_map.logical_mode == DISABLED)
+    logical = _logical_map if kvm.host.has("apic_map_sees_aliases") else _logical_map_of_old
+    kvm.apic_map = None if phys is None else ApicMap(max_id, phys, *logical(present))
+    if kvm.host.has("apic_map_sees_aliases"):
+        _set_inhibit(kvm, "PHYSICAL_ID_ALIASED", phys is None)
+        _set_inhibit(kvm, "LOGICAL_ID_ALIASED", kvm.apic_map is None or kvm.apic_map.logical_mode == DISABLED)
     modified = any(not apic_x2apic_mode(a) and kvm_xapic_id(a) != a.vcpu.vcpu_id & 0xFF for a in present)
     _set_inhibit(kvm, "APIC_ID_MODIFIED", modified)
+    kvm_make_scan_ioapic_request(kvm)  # who is meant by an entry may have changed
 
 
 def _phys_map(kvm: Kvm, present: Sequence[KvmLapic]) -> dict[int, KvmLapic] | None:
-    """By physical ID. None when two vCPUs share an ID, unless userspace asked for the 32-bit format."""
+    """By physical ID. None when two vCPUs share an ID, unless userspace asked for the 32-bit format.
+
+    With that format, and in older releases always, an xAPIC only gets an ID that is still free.
+    """
     phys: dict[int, KvmLapic] = {}
     for apic in present:
-        if kvm.x2apic_format:
+        if kvm.x2apic_format or not kvm.host.has("apic_map_sees_aliases"):
             if apic_x2apic_mode(apic) or kvm_x2apic_id(apic) > 0xFF:
                 phys[kvm_x2apic_id(apic)] = apic
             if not apic_x2apic_mode(apic):
@@ -79,7 +84,7 @@ def _logical_map(present: Sequence[KvmLapic]) -> tuple[str, dict[int, list[KvmLa
             continue
         dfr = kvm_lapic_get_reg(apic, hw.APIC_DFR)
         if apic_x2apic_mode(apic):
-            own, cluster, mask, width = "x2apic", ldr >> 16, ldr & 0xFFFF, 16
+            own, cluster, mask, width = "x2apic", 0, 0, 0  # the LDR follows from the ID: the physical map will do
         elif dfr == hw.APIC_DFR_FLAT:
             own, cluster, mask, width = "flat", 0, ldr >> 24, 8
         else:
@@ -95,6 +100,26 @@ def _logical_map(present: Sequence[KvmLapic]) -> tuple[str, dict[int, list[KvmLa
             return DISABLED, {}
         row[slot] = apic
     return mode, slots
+
+
+def _logical_map_of_old(present: Sequence[KvmLapic]) -> tuple[str, dict[int, list[KvmLapic | None]]]:
+    """Up to 6.1: two modes at once, or none, and the map is of no use; who has an ID twice or two IDs goes unseen.
+
+    The last vCPU with an ID gets it, and of several IDs of one vCPU the lowest counts.
+    """
+    modes, slots = set[str](), dict[int, list[KvmLapic | None]]()
+    for apic in present:
+        ldr = kvm_lapic_get_reg(apic, hw.APIC_LDR) >> 24
+        if not apic.sw_enabled:
+            continue
+        if apic_x2apic_mode(apic):
+            modes.add("x2apic")
+        elif kvm_lapic_get_reg(apic, hw.APIC_LDR):
+            modes.add("flat" if kvm_lapic_get_reg(apic, hw.APIC_DFR) == hw.APIC_DFR_FLAT else "cluster")
+        cluster, mask, width = (ldr >> 4, ldr & 0xF, 4) if modes == {"cluster"} else (0, ldr, 8)
+        if mask and modes in ({"flat"}, {"cluster"}):
+            slots.setdefault(cluster, [None] * width)[(mask & -mask).bit_length() - 1] = apic
+    return (modes.pop(), slots) if len(modes) == 1 else (DISABLED, {})
 
 
 def _set_inhibit(kvm: Kvm, reason: str, on: bool) -> None:
@@ -148,9 +173,9 @@ def kvm_apic_map_get_logical_dest(table: ApicMap, dest_id: int) -> tuple[list[Kv
     if table.logical_mode == DISABLED:
         return None
     if table.logical_mode == "x2apic":
-        cluster, mask, width = dest_id >> 16, dest_id & 0xFFFF, 16
-        members = [table.phys_map.get(cluster * 16 + i) for i in range(width)]
-        return members, mask
+        first = (dest_id >> 16) * 16
+        width = max(0, min(table.max_apic_id - first + 1, 16))  # bits above the highest ID do not count in the hash
+        return [table.phys_map.get(first + i) for i in range(width)], dest_id & (1 << width) - 1
     if table.logical_mode == "flat":
         cluster, mask, width = 0, dest_id & 0xFF, 8
     elif table.logical_mode == "cluster":
@@ -160,7 +185,7 @@ def kvm_apic_map_get_logical_dest(table: ApicMap, dest_id: int) -> tuple[list[Kv
     return table.logical.get(cluster, [None] * width), mask
 
 
-@kernel("arch/x86/kvm/irq_comm.c")
+@kernel(FILE)  # irq_comm.c up to 6.12
 def kvm_vector_to_index(vector: int, mask: int) -> int:
     """Vector hashing: the (vector mod n)-th of the n bits set."""
     bits = [i for i in range(mask.bit_length()) if mask >> i & 1]
@@ -217,6 +242,17 @@ def kvm_apic_match_logical_addr(apic: KvmLapic, mda: int) -> bool:
     if dfr == hw.APIC_DFR_FLAT:
         return ldr & mda != 0
     return dfr == hw.APIC_DFR_CLUSTER and ldr >> 4 == mda >> 4 and ldr & mda & 0xF != 0
+
+
+@kernel(FILE)
+def kvm_bitmap_or_dest_vcpus(kvm: Kvm, irq: LapicIrq) -> list[KvmVcpu]:
+    """Whom a message is meant for, in index order."""
+    found = kvm_apic_map_get_dest_lapic(kvm, None, irq)
+    if found is None:
+        present = [vcpu for vcpu in kvm.vcpus if kvm_apic_hw_enabled(vcpu.apic)]
+        return [v for v in present if kvm_apic_match_dest(v, None, irq.shorthand, irq.dest_id, irq.dest_mode)]
+    slots, mask = found
+    return [apic.vcpu for i, apic in enumerate(slots) if mask >> i & 1 and apic is not None]
 
 
 def sw_enabled_matches(kvm: Kvm, source: KvmLapic | None, irq: LapicIrq) -> list[KvmVcpu]:

@@ -11,21 +11,17 @@ from kvmmodel.kvm.lapic.map import kvm_recalculate_apic_map
 from kvmmodel.kvm.lapic.priority import apic_update_ppr, kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.registers import (
     LVT_MASKS,
-    apic_lvtt_oneshot,
-    apic_lvtt_tscdeadline,
     apic_x2apic_mode,
     kvm_apic_hw_enabled,
     kvm_lapic_get_reg,
     kvm_lapic_set_reg,
-    kvm_x2apic_id,
 )
 from kvmmodel.kvm.lapic.timer import (
+    __start_apic_timer,
     apic_get_tmcct,
     apic_timer_fn,
     apic_update_lvtt,
     cancel_apic_timer,
-    limit_periodic_timer_frequency,
-    start_sw_timer,
     update_divide_count,
 )
 from kvmmodel.kvm.names import kernel
@@ -41,41 +37,50 @@ def kvm_create_lapic(vcpu: KvmVcpu) -> None:
     hrtimer = Hrtimer(vcpu, vcpu.cpu, apic_timer_fn)
     vcpu.kvm.host.timers.append(hrtimer)
     vcpu.apic = KvmLapic(vcpu, KvmTimer(hrtimer, timer_advance_ns=initial_timer_advance(vcpu.kvm.host.params)))
-    vcpu.apic.apic_base = hw.APIC_DEFAULT_PHYS_BASE | hw.MSR_IA32_APICBASE_ENABLE
-    if vcpu.vcpu_id == 0:
-        vcpu.apic.apic_base |= hw.MSR_IA32_APICBASE_BSP
+    vcpu.apic.apic_base = hw.MSR_IA32_APICBASE_ENABLE  # the rest by kvm_lapic_reset
 
 
 @kernel(FILE)
 def kvm_lapic_reset(vcpu: KvmVcpu, init_event: bool) -> None:
-    """Reset values; an INIT keeps APIC_BASE and the ID."""
+    """Reset values. An INIT keeps APIC_BASE and the IDs; what is not named here stays as well."""
     apic = vcpu.apic
-    cancel_apic_timer(apic)
     if not init_event:
-        bsp = apic.apic_base & hw.MSR_IA32_APICBASE_BSP
-        apic.apic_base = hw.APIC_DEFAULT_PHYS_BASE | hw.MSR_IA32_APICBASE_ENABLE | bsp
+        bsp = hw.MSR_IA32_APICBASE_BSP if vcpu.vcpu_id == 0 else 0
+        __kvm_apic_set_base(vcpu, hw.APIC_DEFAULT_PHYS_BASE | hw.MSR_IA32_APICBASE_ENABLE | bsp)
+    apic.timer.hrtimer.expires = None
+    if not init_event:
         kvm_apic_set_xapic_id(apic, vcpu.vcpu_id)
-    keep = {hw.APIC_ID: kvm_lapic_get_reg(apic, hw.APIC_ID)}
-    apic.regs = keep | {
-        hw.APIC_LVR: kvm_apic_version(apic),
-        hw.APIC_DFR: hw.APIC_DFR_FLAT,
-        **dict.fromkeys(LVT_MASKS, hw.APIC_LVT_MASKED),
-    }
-    apic_set_spiv(apic, 0xFF)
+    kvm_lapic_set_reg(apic, hw.APIC_LVR, kvm_apic_version(apic))
+    for lvt in LVT_MASKS:
+        kvm_lapic_set_reg(apic, lvt, hw.APIC_LVT_MASKED)
+    apic_update_lvtt(apic)
     if vcpu.vcpu_id == 0:
         kvm_lapic_set_reg(apic, hw.APIC_LVT0, hw.APIC_DM_EXTINT)  # a kept quirk: LINT0 open for the 8259
-    if apic_x2apic_mode(apic):
-        kvm_apic_set_x2apic_id(apic, kvm_x2apic_id(apic))
+    kvm_lapic_set_reg(apic, hw.APIC_DFR, hw.APIC_DFR_FLAT)
+    apic_set_spiv(apic, 0xFF)
+    kvm_lapic_set_reg(apic, hw.APIC_TASKPRI, 0)
+    if not apic_x2apic_mode(apic):
+        kvm_lapic_set_reg(apic, hw.APIC_LDR, 0)
+    kvm_lapic_set_reg(apic, hw.APIC_ESR, 0)
+    _reset_icr(apic)
+    kvm_lapic_set_reg(apic, hw.APIC_TDCR, 0)
+    kvm_lapic_set_reg(apic, hw.APIC_TMICT, 0)
     apic.irr = apic.isr = apic.tmr = 0
-    apic.timer.timer_mode = 0
-    apic.timer.tscdeadline = apic.timer.expired_tscdeadline = apic.timer.period = 0
-    update_divide_count(apic)
     kvm_apic_update_apicv(apic)
+    update_divide_count(apic)
+    apic.timer.pending = 0
     vcpu.pv_eoi_msr, vcpu.pv_eoi_attention = 0, False
     apic_update_ppr(apic)
     apic.arb_prio = 0
     vcpu.kvm.apic_map_dirty = True
     kvm_recalculate_apic_map(vcpu.kvm)
+
+
+def _reset_icr(apic: KvmLapic) -> None:
+    """In x2APIC mode it is reset as one 64-bit value, also where it is kept split: the destination then survives."""
+    one = apic_x2apic_mode(apic) and apic.vcpu.kvm.host.has("icr_one_register")
+    kvm_lapic_set_reg(apic, hw.APIC_ICR, 0)
+    kvm_lapic_set_reg(apic, hw.APIC_ICR + 4 if one else hw.APIC_ICR2, 0)
 
 
 def kvm_apic_version(apic: KvmLapic) -> int:
@@ -97,14 +102,21 @@ def kvm_apic_set_x2apic_id(apic: KvmLapic, ident: int) -> None:
 
 
 def kvm_apic_update_apicv(apic: KvmLapic) -> None:
-    """Refresh what is cached of IRR and ISR. irr_pending starts true: a hint, made exact by apic_clear_irr."""
-    apic.irr_pending = True
+    """Refresh what is cached of IRR and ISR. irr_pending true is a hint, made exact by apic_clear_irr.
+
+    Some releases left it as it was, so an IRR that KVM_SET_LAPIC loads could wait unseen for the next interrupt.
+    """
+    host = apic.vcpu.kvm.host
+    if apic.apicv_active or host.has("apicv_update_sets_irr_pending"):
+        apic.irr_pending = True
+    elif not host.has("apicv_update_keeps_irr_pending"):
+        apic.irr_pending = apic.irr != 0
     apic.isr_count = 1 if apic.apicv_active else apic.isr.bit_count()
     apic.highest_isr_cache = -1
 
 
-@kernel("arch/x86/kvm/x86.c")
-def kvm_set_apic_base(vcpu: KvmVcpu, value: int, host_initiated: bool) -> int:
+@kernel(FILE, was={"5.10": "kvm_set_apic_base", "6.18": "kvm_apic_set_base"})  # x86.c up to 6.12
+def kvm_apic_set_base(vcpu: KvmVcpu, value: int, host_initiated: bool) -> int:
     """APIC_BASE. 1 (#GP): reserved bits, EXTD without EN, or a transition that only the host may make."""
     apic = vcpu.apic
     mode_bits = hw.MSR_IA32_APICBASE_ENABLE | hw.X2APIC_ENABLE
@@ -118,13 +130,13 @@ def kvm_set_apic_base(vcpu: KvmVcpu, value: int, host_initiated: bool) -> int:
             return 1
         if old == 0 and new == x2apic:
             return 1
-    kvm_lapic_set_base(vcpu, value)
+    __kvm_apic_set_base(vcpu, value)
     kvm_recalculate_apic_map(vcpu.kvm)
     return 0
 
 
 @kernel(FILE, was={"5.10": "kvm_lapic_set_base", "6.18": "__kvm_apic_set_base"})
-def kvm_lapic_set_base(vcpu: KvmVcpu, value: int) -> None:
+def __kvm_apic_set_base(vcpu: KvmVcpu, value: int) -> None:
     apic = vcpu.apic
     old, apic.apic_base = apic.apic_base, value
     changed = old ^ value
@@ -135,9 +147,8 @@ def kvm_lapic_set_base(vcpu: KvmVcpu, value: int) -> None:
     if changed & hw.X2APIC_ENABLE:
         if value & hw.X2APIC_ENABLE:
             kvm_apic_set_x2apic_id(apic, vcpu.vcpu_id)
-        elif value & hw.MSR_IA32_APICBASE_ENABLE:
+        elif value & hw.MSR_IA32_APICBASE_ENABLE and vcpu.kvm.host.has("xapic_id_after_x2apic"):
             kvm_apic_set_xapic_id(apic, vcpu.vcpu_id)  # LDR keeps the x2APIC value
-        vcpu.kvm.apic_map_dirty = True
     if kvm_apic_hw_enabled(apic) and value & ~0xFFF != hw.APIC_DEFAULT_PHYS_BASE:
         vcpu.kvm.inhibits.add("APIC_BASE_MODIFIED")
 
@@ -171,8 +182,10 @@ def kvm_apic_set_state(vcpu: KvmVcpu, page: bytes) -> None:
         raise ValueError(f"a local APIC page has {hw.PAGE_SIZE} bytes, not {len(page)}")
     apic = vcpu.apic
     words = list(struct.unpack("<256I", page))
+    apic_set_spiv(apic, words[hw.APIC_SPIV // 4])  # even if the page is refused
     if apic_x2apic_mode(apic):
         if vcpu.kvm.x2apic_format and words[hw.APIC_ID // 4] != vcpu.vcpu_id:
+            kvm_recalculate_apic_map(vcpu.kvm)
             raise ValueError(
                 f"the page's ID is {words[hw.APIC_ID // 4]}, in x2APIC mode it must be the vCPU's: {vcpu.vcpu_id}"
             )
@@ -181,7 +194,6 @@ def kvm_apic_set_state(vcpu: KvmVcpu, page: bytes) -> None:
         words[hw.APIC_ID // 4], words[hw.APIC_LDR // 4] = ident, hw.x2apic_ldr(ident)
         if icr_is_one_register(vcpu.kvm.host):
             words[hw.APIC_ICR // 4 + 1] = words[hw.APIC_ICR2 // 4]
-    apic_set_spiv(apic, words[hw.APIC_SPIV // 4])
     banks = [sum(words[base // 4 + 4 * i] << 32 * i for i in range(8)) for base in hw.BANKS]
     apic.isr, apic.tmr, apic.irr = banks
     for base in hw.BANKS:
@@ -196,22 +208,9 @@ def kvm_apic_set_state(vcpu: KvmVcpu, page: bytes) -> None:
     apic.timer.expired_tscdeadline = 0
     apic_update_lvtt(apic)
     update_divide_count(apic)
-    _restore_timer(apic)
+    __start_apic_timer(apic, hw.APIC_TMCCT)
+    apic.regs.pop(hw.APIC_TMCCT, None)
     kvm_apic_update_apicv(apic)
     kvm_make_request(KVM_REQ_EVENT, vcpu)
     apic.arb_prio = 0
     kvm_lapic_update_cr8_intercept(vcpu)
-
-
-def _restore_timer(apic: KvmLapic) -> None:
-    """Go on counting from TMCCT, at most TMICT. None left: a whole period, or (one-shot, newer kernels) at once."""
-    timer, host, cycle = apic.timer, apic.vcpu.kvm.host, apic.vcpu.kvm.bus_cycle_ns * apic.timer.divide_count
-    if not apic_lvtt_tscdeadline(apic):
-        timer.period = kvm_lapic_get_reg(apic, hw.APIC_TMICT) * cycle
-        limit_periodic_timer_frequency(apic)
-        remaining = min(apic.regs.get(hw.APIC_TMCCT, 0) * cycle, timer.period)
-        if not remaining and not (apic_lvtt_oneshot(apic) and host.has("restored_oneshot_fires")):
-            remaining = timer.period
-        timer.target_expiration = host.current.now + remaining
-    apic.regs.pop(hw.APIC_TMCCT, None)
-    start_sw_timer(apic)

@@ -42,6 +42,7 @@ def apic_update_lvtt(apic: KvmLapic) -> None:
             kvm_lapic_set_reg(apic, hw.APIC_TMICT, 0)
             timer.period = timer.tscdeadline = 0
         timer.timer_mode = mode
+        limit_periodic_timer_frequency(apic)
 
 
 @kernel(FILE)
@@ -52,19 +53,32 @@ def cancel_apic_timer(apic: KvmLapic) -> None:
 
 @kernel(FILE)
 def start_apic_timer(apic: KvmLapic) -> None:
-    """Arm the hrtimer for what the registers say."""
+    __start_apic_timer(apic, hw.APIC_TMICT)
+
+
+@kernel(FILE)
+def __start_apic_timer(apic: KvmLapic, count_reg: int) -> None:
+    """Arm the hrtimer for what the registers say. ``count_reg`` has what is left: TMICT, or a restored TMCCT."""
     apic.timer.pending = 0
-    if (apic_lvtt_period(apic) or apic_lvtt_oneshot(apic)) and not set_target_expiration(apic):
+    if (apic_lvtt_period(apic) or apic_lvtt_oneshot(apic)) and not set_target_expiration(apic, count_reg):
         return
-    start_sw_timer(apic)
+    restart_apic_timer(apic)
+
+
+@kernel(FILE)
+def restart_apic_timer(apic: KvmLapic) -> None:
+    """Not while an expiry waits to be delivered, unless it is periodic."""
+    if apic_lvtt_period(apic) or not apic.timer.pending:
+        start_sw_timer(apic)
 
 
 @kernel(FILE)
 def start_sw_timer(apic: KvmLapic) -> None:
-    if apic_lvtt_tscdeadline(apic):
-        start_sw_tscdeadline(apic)
-    else:
+    """Both mode bits set are no mode: nothing is armed."""
+    if apic_lvtt_period(apic) or apic_lvtt_oneshot(apic):
         start_sw_period(apic)
+    elif apic_lvtt_tscdeadline(apic):
+        start_sw_tscdeadline(apic)
 
 
 @kernel(FILE)
@@ -102,17 +116,28 @@ def _arm(apic: KvmLapic, expires: int) -> None:
 
 
 @kernel(FILE)
-def set_target_expiration(apic: KvmLapic) -> bool:
-    """From TMICT. False: the count is 0, nothing to arm."""
-    timer, kvm = apic.timer, apic.vcpu.kvm
-    timer.period = kvm_lapic_get_reg(apic, hw.APIC_TMICT) * kvm.bus_cycle_ns * timer.divide_count
+def set_target_expiration(apic: KvmLapic, count_reg: int) -> bool:
+    """From TMICT. False: it is 0, nothing to arm. Restored: go on from TMCCT, at most TMICT.
+
+    With nothing left of it, a whole period, or (one-shot, newer kernels) at once.
+    """
+    timer, host = apic.timer, apic.vcpu.kvm.host
+    timer.period = tmict_to_ns(apic, kvm_lapic_get_reg(apic, hw.APIC_TMICT))
     timer.tscdeadline = 0
     if not timer.period:
-        timer.target_expiration = 0
         return False
     limit_periodic_timer_frequency(apic)
-    timer.target_expiration = kvm.host.current.now + timer.period
+    deadline = timer.period
+    if count_reg != hw.APIC_TMICT:
+        deadline = min(tmict_to_ns(apic, kvm_lapic_get_reg(apic, count_reg)), timer.period)
+        if not deadline and not (apic_lvtt_oneshot(apic) and host.has("restored_oneshot_fires")):
+            deadline = timer.period
+    timer.target_expiration = host.current.now + deadline
     return True
+
+
+def tmict_to_ns(apic: KvmLapic, tmict: int) -> int:
+    return tmict * apic.vcpu.kvm.bus_cycle_ns * apic.timer.divide_count
 
 
 @kernel(FILE)
@@ -131,7 +156,7 @@ def update_divide_count(apic: KvmLapic) -> None:
 def update_target_expiration(apic: KvmLapic, old_divisor: int) -> None:
     """A new divisor rescales what is left of a running count."""
     timer, now = apic.timer, apic.vcpu.kvm.host.current.now
-    timer.period = kvm_lapic_get_reg(apic, hw.APIC_TMICT) * apic.vcpu.kvm.bus_cycle_ns * timer.divide_count
+    timer.period = tmict_to_ns(apic, kvm_lapic_get_reg(apic, hw.APIC_TMICT))
     limit_periodic_timer_frequency(apic)
     remaining = max(timer.target_expiration - now, 0)
     timer.target_expiration = now + remaining * timer.divide_count // old_divisor
@@ -141,17 +166,24 @@ def update_target_expiration(apic: KvmLapic, old_divisor: int) -> None:
 def apic_get_tmcct(apic: KvmLapic) -> int:
     """The current count, computed from the time that is left."""
     timer = apic.timer
-    if not timer.period or apic_lvtt_tscdeadline(apic):
+    if not kvm_lapic_get_reg(apic, hw.APIC_TMICT) or not timer.period or apic_lvtt_tscdeadline(apic):
         return 0
     remaining = max(timer.target_expiration - apic.vcpu.kvm.host.current.now, 0) % timer.period
     return remaining // (apic.vcpu.kvm.bus_cycle_ns * timer.divide_count)
 
 
 @kernel(FILE)
-def kvm_set_lapic_tscdeadline_msr(vcpu: KvmVcpu, data: int) -> None:
-    """Ignored outside TSC-deadline mode."""
+def kvm_get_lapic_tscdeadline_msr(vcpu: KvmVcpu) -> int:
+    """0 outside TSC-deadline mode, and while the APIC is disabled."""
     apic = vcpu.apic
-    if not apic_lvtt_tscdeadline(apic):
+    return apic.timer.tscdeadline if kvm_apic_hw_enabled(apic) and apic_lvtt_tscdeadline(apic) else 0
+
+
+@kernel(FILE)
+def kvm_set_lapic_tscdeadline_msr(vcpu: KvmVcpu, data: int) -> None:
+    """Ignored outside TSC-deadline mode, and while the APIC is disabled."""
+    apic = vcpu.apic
+    if not kvm_apic_hw_enabled(apic) or not apic_lvtt_tscdeadline(apic):
         return
     apic.timer.hrtimer.expires = None
     apic.timer.tscdeadline = data

@@ -28,4 +28,5 @@ kvm_x86_ops.smi_allowed = smi.svm_smi_allowed
 kvm_x86_ops.enable_smi_window = smi.svm_enable_smi_window
 kvm_x86_ops.apic_init_signal_blocked = gif.svm_apic_init_signal_blocked
 kvm_x86_ops.check_nested_events = nested.svm_check_nested_events
+kvm_x86_ops.leave_nested = nested.svm_leave_nested
 kvm_x86_ops.set_efer = run.svm_set_efer

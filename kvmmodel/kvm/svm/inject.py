@@ -99,6 +99,7 @@ def interrupt_window_interception(vcpu: KvmVcpu) -> int:
 def svm_complete_interrupts(vcpu: KvmVcpu) -> None:
     """After an exit: what EXITINTINFO names was not delivered to the end and is queued again; the rest has been."""
     info = vcpu.vmcb.exit_int_info
+    nmi_l1_to_l2, vcpu.nested.nmi_l1_to_l2 = vcpu.nested.nmi_l1_to_l2, False
     if vcpu.nmi_iret_rip is not None and vcpu.regs.rip != vcpu.nmi_iret_rip:
         vcpu.nmi_iret_rip, vcpu.nmi_masked = None, False
         kvm_make_request(KVM_REQ_EVENT, vcpu)
@@ -110,7 +111,7 @@ def svm_complete_interrupts(vcpu: KvmVcpu) -> None:
     kvm_make_request(KVM_REQ_EVENT, vcpu)
     vector, kind = info & hw.SVM_EVTINJ_VEC_MASK, info & hw.SVM_EVTINJ_TYPE_MASK
     if kind == hw.SVM_EVTINJ_TYPE_NMI:
-        vcpu.nmi_injected = True
+        vcpu.nmi_injected, vcpu.nested.nmi_l1_to_l2 = True, nmi_l1_to_l2
     elif kind == hw.SVM_EVTINJ_TYPE_EXEPT:
         error = vcpu.vmcb.exit_int_info_err if info & hw.SVM_EVTINJ_VALID_ERR else None
         vcpu.exception = QueuedException(False, True, vector, error)

@@ -15,7 +15,7 @@ from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
 from kvmmodel.kvm.runnable import kvm_cpu_has_interrupt
-from kvmmodel.kvm.svm.gif import nested_svm_check_permissions, svm_set_gif
+from kvmmodel.kvm.svm.gif import UD_VECTOR, nested_svm_check_permissions, svm_set_gif
 from kvmmodel.kvm.svm.inject import svm_interrupt_blocked
 from kvmmodel.kvm.svm.intercepts import recalc_intercepts
 from kvmmodel.kvm.svm.nmi import EBUSY, svm_nmi_blocked
@@ -30,7 +30,7 @@ from kvmmodel.kvm.svm.predicates import (
 )
 from kvmmodel.kvm.svm.smi import svm_smi_blocked
 from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmVcpu, QueuedException, QueuedInterrupt, trace
-from kvmmodel.kvm.x86.inject import kvm_event_needs_reinjection
+from kvmmodel.kvm.x86.inject import kvm_event_needs_reinjection, kvm_queue_exception
 from kvmmodel.silicon import vmcb as hw
 from kvmmodel.silicon.vmcb import Vmcb
 
@@ -44,6 +44,9 @@ VNMI = ("v_nmi_pending", "v_nmi_enable", "v_nmi_blocking")
 def vmrun_interception(vcpu: KvmVcpu) -> int:
     """L1 executed VMRUN; ``regs.vmcb12`` stands for the address in RAX."""
     if nested_svm_check_permissions(vcpu):
+        return 1
+    if vcpu.smm:
+        kvm_queue_exception(vcpu, UD_VECTOR)
         return 1
     assert vcpu.regs.vmcb12 is not None
     return nested_svm_vmrun(vcpu, vcpu.regs.vmcb12)
@@ -97,7 +100,13 @@ def nested_vmcb02_prepare_control(vcpu: KvmVcpu) -> None:
     vmcb02.v_intr_masking = vmcb01.v_intr_masking
     vmcb02.int_vector, vmcb02.int_state = ctl.int_vector, ctl.int_state
     vmcb02.event_inj, vmcb02.event_inj_err = ctl.event_inj, ctl.event_inj_err
+    vcpu.nested.nmi_l1_to_l2 = vcpu.kvm.host.has("nmi_from_l1") and _is_nmi(ctl.event_inj)
     recalc_intercepts(vcpu)
+
+
+def _is_nmi(event_inj: int) -> bool:
+    valid = event_inj & hw.SVM_EVTINJ_VALID != 0
+    return valid and event_inj & hw.SVM_EVTINJ_TYPE_MASK == hw.SVM_EVTINJ_TYPE_NMI
 
 
 @kernel(FILE)
@@ -145,9 +154,11 @@ def _exit_if(vcpu: KvmVcpu, intercepted: bool, exit_code: int) -> int:
 
 @kernel(FILE)
 def nested_svm_exit_handled(vcpu: KvmVcpu) -> bool:
-    """Whether an exit of L2 is L1's business. Host interrupts, NMIs and nested page faults are always KVM's."""
+    """Whether an exit of L2 is L1's business. Host interrupts, NMIs, nested page faults, single steps are KVM's."""
     code = vcpu.vmcb.exit_code
-    if code in (hw.SVM_EXIT_INTR, hw.SVM_EXIT_NMI, hw.SVM_EXIT_NPF) or not vmcb12_is_intercept(vcpu, code):
+    if code in (hw.SVM_EXIT_INTR, hw.SVM_EXIT_NMI, hw.SVM_EXIT_NPF, hw.SVM_EXIT_DB) or not vmcb12_is_intercept(
+        vcpu, code
+    ):
         return False
     nested_svm_vmexit(vcpu)
     return True
@@ -170,7 +181,7 @@ def nested_svm_vmexit(vcpu: KvmVcpu) -> int:
     svm_set_gif(vcpu, False)
     vmcb01.exit_int_info = 0
     vcpu.regs.rip = vcpu.nested.rip
-    vcpu.nmi_injected = False
+    vcpu.nested.nmi_l1_to_l2 = vcpu.nmi_injected = False
     vcpu.exception, vcpu.interrupt = QueuedException(), QueuedInterrupt()
     return 0
 
@@ -181,22 +192,25 @@ def _update_vmcb12(vcpu: KvmVcpu) -> None:
     assert vmcb12 is not None
     vmcb12.rflags_if, vmcb12.int_state = vmcb02.rflags_if, vmcb02.int_state
     vmcb12.exit_code, vmcb12.exit_info_1, vmcb12.exit_info_2 = vmcb02.exit_code, vmcb02.exit_info_1, vmcb02.exit_info_2
-    vmcb12.exit_int_info = nested_save_pending_event_to_vmcb12(vcpu)
+    nested_save_pending_event_to_vmcb12(vcpu, vmcb12)
     vmcb12.event_inj = vmcb12.event_inj_err = 0
     for name in (*FROM_VMCB12, *VNMI, "v_gif", "v_gif_enable", "v_intr_masking"):
         setattr(vmcb12, name, getattr(ctl, name))
 
 
 @kernel(FILE)
-def nested_save_pending_event_to_vmcb12(vcpu: KvmVcpu) -> int:
+def nested_save_pending_event_to_vmcb12(vcpu: KvmVcpu, vmcb12: Vmcb) -> None:
     """EXITINTINFO for L1."""
+    vmcb12.exit_int_info = 0
     if vcpu.exception.injected:
-        return hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_EXEPT | vcpu.exception.vector
-    if vcpu.nmi_injected:
-        return hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_NMI
-    if vcpu.interrupt.injected:
-        return hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_INTR | vcpu.interrupt.nr
-    return 0
+        vmcb12.exit_int_info = hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_EXEPT | vcpu.exception.vector
+        if vcpu.exception.error_code is not None:
+            vmcb12.exit_int_info |= hw.SVM_EVTINJ_VALID_ERR
+            vmcb12.exit_int_info_err = vcpu.exception.error_code
+    elif vcpu.nmi_injected:
+        vmcb12.exit_int_info = hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_NMI
+    elif vcpu.interrupt.injected:
+        vmcb12.exit_int_info = hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_INTR | vcpu.interrupt.nr
 
 
 @kernel(FILE)

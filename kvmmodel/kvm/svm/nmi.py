@@ -18,13 +18,19 @@ EBUSY = 16
 
 @kernel(FILE)
 def svm_inject_nmi(vcpu: KvmVcpu) -> None:
-    """NMIs stay masked until the handler's IRET, which is intercepted for that; the processor does so with vNMI."""
-    vcpu.vmcb.event_inj = hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_NMI | 2
+    """NMIs stay masked until the handler's IRET, which is intercepted for that; the processor does so with vNMI.
+
+    An NMI that L1 injects into L2 masks nothing of L1's.
+    """
+    vcpu.vmcb.event_inj = hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_NMI
+    if vcpu.nested.nmi_l1_to_l2:
+        return
     if not is_vnmi_enabled(vcpu):
         vcpu.nmi_masked = True
         svm_set_intercept(vcpu, hw.SVM_EXIT_IRET)
 
 
+@kernel(FILE, since="6.6")
 def svm_is_vnmi_pending(vcpu: KvmVcpu) -> bool:
     return is_vnmi_enabled(vcpu) and vcpu.vmcb.v_nmi_pending
 
@@ -88,6 +94,7 @@ def iret_interception(vcpu: KvmVcpu) -> int:
     return 1
 
 
+@kernel(FILE)
 def db_interception(vcpu: KvmVcpu) -> int:
     """The single step that svm_enable_nmi_window asked for is done."""
     vcpu.vmcb.single_step = False

@@ -49,7 +49,10 @@ def svm_vcpu_run(vcpu: KvmVcpu) -> Run:
     """Enter the guest and come back. Returns what the fast path made of the exit."""
     vmcb, host = vcpu.vmcb, vcpu.kvm.host
     trace(host, KvmEntry, vcpu.vcpu_id, vcpu.regs.rip, vmcb.event_inj, vcpu.immediate_exit)
-    if vcpu.immediate_exit:
+    stepped_over = vmcb.single_step and vmcb.event_inj  # else the TF that KVM set would be pushed with RFLAGS
+    if stepped_over:
+        vmcb.single_step = False
+    if vcpu.immediate_exit or stepped_over:
         native_smp_send_reschedule(host, host.current)  # pending at VMRUN: the event goes in, and out it comes
     sync_lapic_to_cr8(vcpu)
     kvm_wait_lapic_expire(vcpu)
@@ -82,7 +85,7 @@ def sync_cr8_to_lapic(vcpu: KvmVcpu) -> None:
     if nested_svm_virtualize_tpr(vcpu) or svm_is_intercept(vcpu, hw.SVM_EXIT_WRITE_CR8):
         return
     cr8 = vcpu.vmcb.v_tpr & 0xF
-    if vcpu.apic.tpr != cr8 << 4:
+    if vcpu.apic.tpr >> 4 != cr8:
         trace(vcpu.kvm.host, TprSync, vcpu.vcpu_id, "APIC", cr8)
     kvm_set_cr8(vcpu, cr8)
 
@@ -190,16 +193,17 @@ def svm_skip_emulated_instruction(vcpu: KvmVcpu) -> None:
 
 @kernel(FILE)
 def svm_vcpu_reset(vcpu: KvmVcpu, init_event: bool) -> None:
-    svm_leave_nested(vcpu)
-    vcpu.efer, vcpu.smm, vcpu.smm_inside_nmi, vcpu.smi_pending = 0, False, False, False
+    """An INIT forgets that NMIs are masked only in releases up to 6.1, which keep that in a flag of common code."""
     init_vmcb(vcpu)
+    if not init_event or not vcpu.kvm.host.has("init_keeps_nmi_mask"):
+        vcpu.nmi_masked, vcpu.nmi_iret_rip = False, None
 
 
 @kernel(FILE)
 def init_vmcb(vcpu: KvmVcpu) -> None:
-    """STGI and CLGI need not exit with vGIF."""
+    """STGI and CLGI need not exit with vGIF. An INIT takes no other intercept away, either."""
     vmcb, params = vcpu.vmcb01, vcpu.kvm.host.params
-    vmcb.intercepts = set(INTERCEPTS)
+    vmcb.intercepts |= INTERCEPTS
     vmcb.v_gif_enable, vmcb.v_nmi_enable = bool(params["vgif"]), bool(params.get("vnmi"))
     if vmcb.v_gif_enable:
         vmcb.intercepts -= {hw.SVM_EXIT_STGI, hw.SVM_EXIT_CLGI}

@@ -169,13 +169,17 @@ def kvm_apic_accept_events(vcpu: KvmVcpu) -> None:
 
 @kernel(X86)
 def kvm_vcpu_reset(vcpu: KvmVcpu, init_event: bool) -> None:
+    """RESET, and INIT, which leaves L2: no #VMEXIT, L1 does not see it."""
+    if vcpu.guest_mode:
+        kvm_x86_ops.leave_nested(vcpu)
     kvm_lapic_reset(vcpu, init_event)
+    vcpu.smm = vcpu.smm_inside_nmi = vcpu.smi_pending = False
     vcpu.nmi_queued = vcpu.nmi_pending = 0
-    vcpu.nmi_injected = vcpu.nmi_masked = False
-    vcpu.nmi_iret_rip = None
+    vcpu.nmi_injected = False
     vcpu.interrupt, vcpu.exception = QueuedInterrupt(), QueuedException()
-    kvm_x86_ops.vcpu_reset(vcpu, init_event)
     kvm_make_request(KVM_REQ_EVENT, vcpu)
+    kvm_x86_ops.vcpu_reset(vcpu, init_event)
+    kvm_x86_ops.set_efer(vcpu, 0)
     trace(vcpu.kvm.host, VcpuReset, vcpu.vcpu_id, init_event)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from kvmmodel.events import KvmMsr
 from kvmmodel.kvm.lapic.access import kvm_x2apic_msr_read, kvm_x2apic_msr_write
 from kvmmodel.kvm.lapic.eoi import kvm_lapic_set_pv_eoi
-from kvmmodel.kvm.lapic.registers import apic_lvtt_tscdeadline
-from kvmmodel.kvm.lapic.state import kvm_set_apic_base
-from kvmmodel.kvm.lapic.timer import kvm_set_lapic_tscdeadline_msr
+from kvmmodel.kvm.lapic.state import kvm_apic_set_base
+from kvmmodel.kvm.lapic.timer import kvm_get_lapic_tscdeadline_msr, kvm_set_lapic_tscdeadline_msr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.types import KvmVcpu, trace
@@ -66,7 +65,7 @@ def __kvm_set_msr(vcpu: KvmVcpu, index: int, data: int, host_initiated: bool) ->
 def kvm_set_msr_common(vcpu: KvmVcpu, index: int, data: int, host_initiated: bool) -> int:
     """0, or 1: refused."""
     if index == hw.MSR_IA32_APICBASE:
-        return kvm_set_apic_base(vcpu, data, host_initiated)
+        return kvm_apic_set_base(vcpu, data, host_initiated)
     if hw.APIC_BASE_MSR <= index <= hw.APIC_BASE_MSR + 0xFF:
         return kvm_x2apic_msr_write(vcpu.apic, index, data)
     if index == hw.MSR_IA32_TSC_DEADLINE:
@@ -96,7 +95,7 @@ def kvm_get_msr_common(vcpu: KvmVcpu, index: int) -> int | None:
     if hw.APIC_BASE_MSR <= index <= hw.APIC_BASE_MSR + 0xFF:
         return kvm_x2apic_msr_read(vcpu.apic, index)
     if index == hw.MSR_IA32_TSC_DEADLINE:
-        return vcpu.apic.timer.tscdeadline if apic_lvtt_tscdeadline(vcpu.apic) else 0
+        return kvm_get_lapic_tscdeadline_msr(vcpu)
     if index == hw.MSR_KVM_PV_EOI_EN:
         return vcpu.pv_eoi_msr
     if index == MSR_EFER:

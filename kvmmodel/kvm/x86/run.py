@@ -80,6 +80,8 @@ def vcpu_block(vcpu: KvmVcpu) -> Run:
         unhalted = vcpu.kvm.host.has("no_req_unhalt") or kvm_check_request(KVM_REQ_UNHALT, vcpu)
         if not unhalted or not kvm_arch_vcpu_runnable(vcpu):
             return 1
+    if vcpu.guest_mode:
+        kvm_x86_ops.check_nested_events(vcpu)  # L1 sees an exit of a halted L2, not of one that runs on
     kvm_apic_accept_events(vcpu)
     if vcpu.mp_state == KVM_MP_STATE_HALTED:
         vcpu.pv_unhalted = False

@@ -240,3 +240,49 @@ def test_mixed_modes_match_each_by_its_own(kernel):
     made = xapic(1, 2, kernel=kernel)
     made.vcpus[1].set_msr(0x1B, X2APIC_ON)
     assert [made.signal_msi(address(i), 0x41) for i in range(3)] == [1, 1, 0]
+
+
+def test_a_logical_id_that_two_share_in_old_releases():
+    """source 5.10.13 (kvm_recalculate_apic_map: cluster[ffs(mask) - 1] = apic) and 6.18.35: the last one, or both."""
+    assert to(sent(xapic(1, 1, kernel="6.1"))) == [1]
+    assert to(sent(xapic(1, 1, kernel="6.6"))) == [0, 1]
+
+
+def sent(made, dest=1):
+    made.signal_msi(address(dest, logical=True), 0x41)
+    return made
+
+
+def test_several_logical_ids_of_one_vcpu_in_old_releases():
+    """source 5.10.13: only the lowest bit is in the map, so a message to the other is dropped; later, slow path."""
+    assert [xapic(3, kernel=kernel).signal_msi(address(2, logical=True), 0x41) for kernel in ("5.10", "6.6")] == [0, 1]
+
+
+def test_a_physical_id_that_two_share_in_old_releases():
+    """source 5.10.13: an xAPIC gets an ID only if it is free, so the first vCPU. 6.18.35: no map, so both."""
+    for kernel, got in (("5.15", [0]), ("6.6", [0, 1])):
+        made = xapic(1, 2, kernel=kernel)
+        for vcpu in made.vcpus:
+            load(vcpu, {ID: 5 << 24})
+        made.signal_msi(address(5), 0x41)
+        assert to(made) == got
+
+
+def test_a_logical_nmi_while_no_apic_is_enabled():
+    """source 5.10.13 (mode 0: not optimized, so the slow path) and 6.18.35 (SW_DISABLED: an empty mask)."""
+    for kernel, returned in (("6.1", 1), ("6.6", 0)):
+        made = vm(1, kernel)
+        load(made.vcpus[0], {LDR: 1 << 24})
+        assert made.signal_msi(address(1, logical=True), 0x400) == returned
+
+
+def test_the_hash_counts_no_bits_above_the_highest_id():
+    """source 6.18.35 kvm_apic_map_get_logical_dest: of the last cluster, only the IDs up to max_apic_id."""
+    made = vm(2, ids=(0, 290))
+    made.enable_x2apic_api(1)
+    for vcpu in made.vcpus:
+        vcpu.set_msr(0x1B, vcpu.get_msr(0x1B) | X2APIC_ON)
+        vcpu.set_msr(msr(SVR), 0x1FF)
+    # cluster 18 has the IDs from 288 on, and 290 is the last: of the bits 2 and 15 only one counts
+    made.vcpus[0].set_msr(msr(ICR), (18 << 16 | 1 << 15 | 1 << 2) << 32 | 0x800 | LOWEST | 0x41)
+    assert irr(made) == [set(), {0x41}]

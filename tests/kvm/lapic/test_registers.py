@@ -237,3 +237,11 @@ def test_an_mmio_write_that_is_not_the_whole_register_is_dropped(byte, size):
     vcpu = vm().vcpus[0]
     apic_mmio_write(vcpu.lapic, 0xFEE00000 + TPR + byte, 0x30, size)
     assert vcpu.lapic.tpr == 0
+
+
+@pytest.mark.parametrize("kernel", SERIES)
+def test_a_self_ipi_leaves_the_icr_alone(kernel):
+    """recorded 5.10.262 (kvm_apic_ipi without a write of APIC_ICR); source 6.18.35."""
+    made = x2apic(1, kernel)
+    made.vcpus[0].set_msr(msr(SELF_IPI), 0x41)
+    assert (irr(made), made.vcpus[0].get_msr(msr(ICR))) == ([{0x41}], 0)

@@ -167,3 +167,45 @@ def test_userspace_sets_the_state_of_a_vcpu():
     made.vcpus[1].guest.nop()
     with pytest.raises(ValueError, match="unknown state 'tired'"):
         made.vcpus[1].set_mp_state("tired")
+
+
+def init(made, who=0):
+    """An INIT for a vCPU, taken."""
+    made.signal_msi(0xFEE00000 | who << 12, 0x500)
+    made.run()
+
+
+def test_an_init_and_the_icr_of_an_x2apic():
+    """source 5.10.13 and 6.18.35 kvm_lapic_reset: the reset is one 64-bit write, which misses a high half at 0x310."""
+    for kernel, left in (("5.10", 0), ("6.6", 0), ("6.18", 7 << 32)):
+        made = booted(1, kernel)
+        vcpu = made.vcpus[0]
+        vcpu.guest.wrmsr(0x830, 7 << 32 | 0x41)
+        init(made)
+        assert vcpu.get_msr(0x830) == left
+
+
+def test_an_init_keeps_what_kvm_does_not_know():
+    """source 6.18.35 kvm_lapic_reset: register by register; reserved words that userspace loaded stay."""
+    made = booted()
+    vcpu = made.vcpus[0]
+    load(vcpu, {0x40: 0xABCD, TPR: 0x20, TMICT: 5})
+    init(made)
+    page = vcpu.get_lapic()
+    assert (word(page, 0x40), word(page, TPR), word(page, TMICT), word(page, SVR)) == (0xABCD, 0, 0, 0xFF)
+
+
+def test_an_init_does_not_forget_an_expired_deadline():
+    """source 6.18.35 kvm_lapic_reset: expired_tscdeadline is left alone, unlike in kvm_apic_set_state."""
+    made = booted()
+    made.vcpus[0].lapic.timer.expired_tscdeadline = 5
+    init(made)
+    assert made.vcpus[0].lapic.timer.expired_tscdeadline == 5
+
+
+def test_the_id_after_userspace_leaves_x2apic_mode():
+    """source 5.10.13, late 5.15 and 6.18.35 kvm_lapic_set_base: older releases leave the 32-bit ID in the register."""
+    for kernel, ident in (("5.10", 1), ("6.1", 1), ("6.6", 1 << 24)):
+        vcpu = x2apic(2, kernel).vcpus[1]
+        vcpu.set_msr(APIC_BASE, 0xFEE00800)
+        assert word(vcpu.get_lapic(), ID) == ident

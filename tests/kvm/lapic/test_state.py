@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvmmodel.kvm.lapic.priority import kvm_apic_has_interrupt
 from kvmmodel.kvm.requests import KVM_REQ_EVENT
 from tests.machines import (
     ID,
@@ -117,3 +118,24 @@ def test_hardware_disable_keeps_the_page():
     page = vcpu.get_lapic()
     assert (bank(page, IRR), word(page, TPR), word(page, SVR)) == ({0x41}, 0x30, 0x1FF)
     assert X2APIC_ON & vcpu.get_msr(0x1B) == 0xFEE00000
+
+
+def test_a_page_refused_has_switched_the_apic_all_the_same():
+    """source 6.18.35 kvm_apic_set_state: SPIV is set before the ID is compared."""
+    made = x2apic(1)
+    made.enable_x2apic_api(1)
+    vcpu = made.vcpus[0]
+    with pytest.raises(ValueError, match="must be the vCPU's"):
+        load(vcpu, {ID: 9, SVR: 0xFF})
+    assert (vcpu.lapic.sw_enabled, vcpu.get_msr(msr(SVR))) == (False, 0xFF)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "seen"),
+    [("5.10", True), ("5.15", True), ("6.1.118", False), ("6.6", False), ("6.1.119", True), ("6.12", True)],
+)
+def test_whether_an_irr_that_was_loaded_is_seen(kernel, seen):
+    """source 5.10.13, 6.6.9, 6.18.35 kvm_apic_update_apicv; Debian changelog 6.1.119: some leave irr_pending false."""
+    vcpu = vm(1, kernel).vcpus[0]
+    load(vcpu, {SVR: 0x1FF}, {IRR: {0x41}})
+    assert (kvm_apic_has_interrupt(vcpu.kvm_vcpu) == 0x41) == seen

@@ -6,7 +6,7 @@ from kvmmodel import Host
 from kvmmodel.events import HandlerEnter, TimerArmed, TimerPending
 from kvmmodel.kvm.lapic.timer import advance_periodic_target_expiration
 from kvmmodel.scenarios.run import built_in, run
-from tests.machines import LVTT, SERIES, TDCR, TMCCT, TMICT, TSC_DEADLINE, booted, events, load, msr, word, x2apic
+from tests.machines import LVTT, SERIES, TDCR, TMCCT, TMICT, TSC_DEADLINE, booted, events, load, msr, vm, word, x2apic
 
 ONESHOT, PERIODIC, DEADLINE = 0xE2, 0x200E2, 0x400E2
 
@@ -207,3 +207,55 @@ def test_a_late_periodic_timer_catches_up_only_in_older_releases(kernel, catches
     host.current.now += 10 * timer.period
     advance_periodic_target_expiration(made.vcpus[0].lapic)
     assert (timer.target_expiration < host.current.now) == catches_up
+
+
+def test_a_period_is_limited_when_the_mode_becomes_periodic():
+    """source 6.18.35 apic_update_lvtt: the count runs on, and its period obeys min_timer_period_us at once."""
+    made = booted()
+    guest = made.vcpus[0].guest
+    guest.wrmsr(msr(TDCR), 0xB)
+    guest.wrmsr(msr(LVTT), ONESHOT)
+    guest.wrmsr(msr(TMICT), 100_000)
+    guest.wrmsr(msr(LVTT), PERIODIC)
+    assert made.vcpus[0].lapic.timer.period == 200_000
+    made.run(limit_ns=950_000)
+    assert fired(made, 950_000) == 5  # after 100 us, then every 200
+
+
+def test_both_mode_bits_are_no_mode():
+    """source 6.18.35 start_sw_timer: neither one-shot nor periodic nor deadline, so nothing is armed or fires."""
+    made = booted()
+    guest = made.vcpus[0].guest
+    guest.wrmsr(msr(LVTT), PERIODIC)
+    guest.wrmsr(msr(TMICT), 100_000)
+    guest.wrmsr(msr(LVTT), 3 << 17 | 0xE2)
+    made.trace.clear(made.machine.now)
+    guest.wrmsr(msr(TMICT), 100_000)
+    made.run(limit_ns=5_000_000)
+    assert not events(made, TimerArmed, TimerPending)
+
+
+@pytest.mark.parametrize("kernel", SERIES)
+def test_the_deadline_msr_while_the_apic_is_disabled(kernel):
+    """source 5.10.13, 6.18.35 kvm_get_lapic_tscdeadline_msr and its setter: reads 0, writes are ignored."""
+    made = vm(1, kernel)
+    vcpu = made.vcpus[0]
+    load(vcpu, {0xF0: 0x1FF, LVTT: DEADLINE})
+    vcpu.set_msr(TSC_DEADLINE, 1 << 40)
+    base = vcpu.get_msr(0x1B)
+    vcpu.set_msr(0x1B, base & ~0x800)
+    vcpu.set_msr(TSC_DEADLINE, 1 << 41)
+    assert vcpu.get_msr(TSC_DEADLINE) == 0
+    vcpu.set_msr(0x1B, base)
+    assert vcpu.get_msr(TSC_DEADLINE) == 1 << 40
+
+
+def test_an_expiry_that_waits_keeps_the_divider_from_arming():
+    """source 6.18.35 restart_apic_timer: a one-shot timer that has expired and waits is not started again."""
+    made = x2apic(1)
+    vcpu = made.vcpus[0]
+    vcpu.set_msr(msr(LVTT), ONESHOT)
+    vcpu.set_msr(msr(TMICT), 100_000)
+    vcpu.lapic.timer.pending = 1
+    vcpu.set_msr(msr(TDCR), 0xB)
+    assert vcpu.lapic.timer.hrtimer.expires is None
