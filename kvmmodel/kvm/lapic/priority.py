@@ -113,7 +113,7 @@ def apic_set_tpr(apic: KvmLapic, tpr: int) -> None:
 
 @kernel(FILE)
 def kvm_lapic_set_tpr(vcpu: KvmVcpu, cr8: int) -> None:
-    """CR8 is the class; the rest of the TPR becomes 0, but for bit 2 in 5.10."""
+    """CR8 is the class; the rest of the TPR becomes 0, but for bit 2 in early 5.10."""
     kept = 0 if vcpu.kvm.host.has("cr8_clears_the_rest") else vcpu.apic.tpr & 4
     apic_set_tpr(vcpu.apic, (cr8 & 0x0F) << 4 | kept)
 
