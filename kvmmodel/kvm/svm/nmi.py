@@ -19,7 +19,7 @@ EBUSY = 16
 @kernel(FILE)
 def svm_inject_nmi(vcpu: KvmVcpu) -> None:
     """NMIs stay masked until the handler's IRET, which is intercepted for that; the processor does so with vNMI."""
-    vcpu.vmcb.event_inj = hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_NMI | 2
+    vcpu.vmcb.event_inj = hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_NMI
     if not is_vnmi_enabled(vcpu):
         vcpu.nmi_masked = True
         svm_set_intercept(vcpu, hw.SVM_EXIT_IRET)
