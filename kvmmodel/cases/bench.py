@@ -54,6 +54,7 @@ class Bench:
     handled: list[list[int]] = field(default_factory=list)
     software: list[list[int]] = field(default_factory=list)  # INT n that wait for guest.run
     resampled: bool = False
+    if_of_l2: dict[int, bool] = field(default_factory=dict)  # vCPU -> IF as a step set it while L2 was there
     vmcb12: dict[int, Vmcb] = field(default_factory=dict)  # the VMCB that L1 on a vCPU ran last
 
     def new_step(self) -> None:
@@ -136,7 +137,7 @@ def exit_half(bench: Bench, vcpu: Vcpu, code: int, info: int = 0) -> bool:
             vcpu_scan_ioapic(kvm_vcpu)
         leave(vcpu.inside, code, info)
         svm_handle_exit(kvm_vcpu, svm_exit_handlers_fastpath(kvm_vcpu))
-    switch(vcpu)
+    switch(bench, vcpu)
     vcpu.inside.regs.retired = False
     fault = kvm_vcpu.exception.pending
     kvm_vcpu.exception = QueuedException()
@@ -144,16 +145,16 @@ def exit_half(bench: Bench, vcpu: Vcpu, code: int, info: int = 0) -> bool:
     return not fault
 
 
-def switch(vcpu: Vcpu) -> None:
+def switch(bench: Bench, vcpu: Vcpu) -> None:
     """The processor goes on with the VMCB that KVM gives it: L1's, or L2's.
 
-    A case has one IF, and after an exit L1 goes on with it as the steps last set it: what L1 itself does to its IF
-    around VMRUN is not in the case.
+    An exit gives L1 its own IF back, that of VMRUN. If a step set IF since, L1 goes on with that: what L1 itself does
+    to its IF around VMRUN is not in the case, which has one IF.
     """
-    before, vmcb = vcpu.inside.vmcb, vcpu.kvm_vcpu.vmcb
-    if before is not vmcb:
+    vmcb = vcpu.kvm_vcpu.vmcb
+    if vcpu.inside.vmcb is not vmcb:
         if not vcpu.kvm_vcpu.guest_mode:
-            vmcb.rflags_if = before.rflags_if
+            vmcb.rflags_if = bench.if_of_l2.pop(vcpu.id, vmcb.rflags_if)
         vcpu.inside.vmcb = vmcb
 
 

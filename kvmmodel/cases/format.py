@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +113,7 @@ def _errors(row: dict[str, Any], words: Vocabulary) -> Iterator[str]:
         yield f"unknown {key!r} in kvm: expected relation, kernel, note{f', {needed}' if needed else ''}"
     if not isinstance(row["kvm"].get("kernel", ""), str):
         yield f"expected kvm.kernel to be a text, got {row['kvm']['kernel']!r}"
-    kernel(release(row["kvm"].get("kernel", "")))  # raises for a release that is not modelled
+    kernel(release(row["kvm"].get("kernel", "")) or DEFAULT_KERNEL)  # raises for a release that is not modelled
     if relation in ("same", "differs") and not row["expect"]:
         yield "expected at least one checkpoint in expect"
     checkpoints = row["expect"] + (row["kvm"]["expect"] if needed == "expect" else [])
@@ -164,7 +164,7 @@ def _sweep_errors(row: dict[str, Any]) -> Iterator[str]:
 def _case(row: dict[str, Any]) -> Case:
     kvm = row["kvm"]
     relation = kvm["relation"]
-    reason = kvm.get("reason") or kvm.get("question")
+    reason, on = kvm.get("reason") or kvm.get("question"), release(kvm.get("kernel", ""))
     return Case(
         row["id"],
         row["chip"],
@@ -173,28 +173,35 @@ def _case(row: dict[str, Any]) -> Case:
         row.get("where"),
         row["steps"],
         kvm["expect"] if relation == "differs" else row["expect"],
-        release(kvm.get("kernel", "")),
-        f"{relation}: {reason}" if relation in ("out", "open") else None,
+        on or DEFAULT_KERNEL,
+        f"{relation}: {reason}" if relation in ("out", "open") else None if on else f"no release is {kvm['kernel']}",
     )
 
 
-def release(text: str) -> str:
-    """A modelled release that "which releases it holds for" includes: the default, else the nearest one.
+NUMBER = r"\d+\.\d+(?:\.\d+)?"
+# (what is written, how a release's numbers compare with those)
+BOUNDS: tuple[tuple[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]], ...] = (
+    (rf"(?:>=|\bfrom\b|\bsince\b)\s*({NUMBER})", lambda one, bound: one >= bound),
+    (rf"({NUMBER})(?:\+| and later)", lambda one, bound: one >= bound),
+    (rf">\s*({NUMBER})", lambda one, bound: one[: len(bound)] > bound),
+    (rf"(?:<=|\bup to\b)\s*({NUMBER})", lambda one, bound: one[: len(bound)] <= bound),
+    (rf"(?:<|\bbefore\b)\s*({NUMBER})", lambda one, bound: one[: len(bound)] < bound),
+)
 
-    Understood: ``>=X.Y`` and ``X.Y and later``, ``<=X.Y`` and ``up to X.Y``, ``<X.Y``, ``X.Y`` alone; what comes behind
-    a semicolon is a remark.
+
+def release(text: str) -> str | None:
+    """A modelled release that "which releases it holds for" includes: the default, else the nearest; None: none is.
+
+    Understood: ``>=X.Y``, ``X.Y+``, ``X.Y and later``, ``from`` or ``since X.Y``, ``>X.Y``; ``<=X.Y``, ``up to X.Y``,
+    ``<X.Y``, ``before X.Y``; ``X.Y-X.Y`` and ``X.Y to X.Y``; else the releases that are named. What comes after ``not``
+    or a semicolon is a remark.
     """
-    known, default = series(), version(DEFAULT_KERNEL)
-    text = text.partition(";")[0].strip()
-    number = r"(\d+\.\d+)(?:\.\d+)?"
-    if exact := re.fullmatch(r"\d+\.\d+(?:\.\d+)?", text):
-        return exact[0]
-    if least := re.search(rf">=\s*{number}|{number} and later|^{number}\+$", text):
-        bound = version(next(group for group in least.groups() if group))
-        fitting = [s for s in known if version(s) >= max(bound, default)]
-        return fitting[0] if fitting else known[-1]
-    if most := re.search(rf"(<=|<|up to|before)\s*{number}", text):
-        bound = version(most[2])
-        below = [s for s in known if version(s) < bound or (version(s) == bound and most[1] in ("<=", "up to"))]
-        return DEFAULT_KERNEL if DEFAULT_KERNEL in below else below[-1] if below else known[0]
-    return DEFAULT_KERNEL
+    text = re.split(r";|\bnot\b", text)[0].strip()
+    text = re.sub(rf"({NUMBER})\s*(?:-|–|\bto\b)\s*({NUMBER})", r">=\1 <=\2", text)
+    bounds = [(holds, version(found)) for pattern, holds in BOUNDS for found in re.findall(pattern, text)]
+    named = re.findall(NUMBER, text)
+    if named and not bounds:
+        return DEFAULT_KERNEL if DEFAULT_KERNEL in named else named[-1]
+    fitting = [s for s in series() if all(holds(kernel(s).point, bound) for holds, bound in bounds)]
+    later = [s for s in fitting if version(s) >= version(DEFAULT_KERNEL)]
+    return later[0] if later else fitting[-1] if fitting else None

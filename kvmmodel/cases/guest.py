@@ -124,22 +124,22 @@ def take(bench: Bench, vcpu: Vcpu, ready: bool) -> int | None:
 
     Not ``ready``: as if IF were clear.
     """
-    before = vcpu.inside.vmcb.rflags_if
-    vcpu.inside.vmcb.rflags_if = before and ready
+    vmcb = vcpu.inside.vmcb
+    before = vmcb.rflags_if
+    vmcb.rflags_if = before and ready
     seen = len(bench.events)
     with on_cpu(bench, vcpu):
         info = enter(bench, vcpu)
     if not any(isinstance(event, VcpuReset) for event in bench.events[seen:]):
-        vcpu.inside.vmcb.rflags_if = before
+        vmcb.rflags_if = before
     if not info & exits.SVM_EVTINJ_VALID:
         return None
     bench.taken_at = "L2" if vcpu.kvm_vcpu.guest_mode else "L1"
-    vector = info & exits.SVM_EVTINJ_VEC_MASK
     if info & exits.SVM_EVTINJ_TYPE_MASK == exits.SVM_EVTINJ_TYPE_NMI:
         bench.taken_nmis += 1
-    else:
-        bench.taken = vector
-    return vector
+        return NMI_VECTOR  # whatever the vector in EVENTINJ
+    bench.taken = info & exits.SVM_EVTINJ_VEC_MASK
+    return bench.taken
 
 
 def enter(bench: Bench, vcpu: Vcpu) -> int:
@@ -155,7 +155,7 @@ def enter(bench: Bench, vcpu: Vcpu) -> int:
             continue
         entry = vcpu_enter_guest(kvm_vcpu)
         entered = next(entry, None) is not None
-        switch(vcpu)
+        switch(bench, vcpu)
         if not entered:
             continue  # something came up
         info = _event_at_vmrun(vcpu)
@@ -163,7 +163,7 @@ def enter(bench: Bench, vcpu: Vcpu) -> int:
         leave(vcpu.inside, exits.SVM_EXIT_VINTR if window_opens else exits.SVM_EXIT_INTR)
         asked_again = kvm_vcpu.immediate_exit
         next(entry, None)
-        switch(vcpu)
+        switch(bench, vcpu)
         if not window_opens and (info or not asked_again):
             return info
     return 0
@@ -178,7 +178,7 @@ def _event_at_vmrun(vcpu: Vcpu) -> int:
         return vmcb.event_inj
     if vnmi(vcpu.inside):
         vmcb.v_nmi_pending, vmcb.v_nmi_blocking = False, True
-        return exits.SVM_EVTINJ_VALID | exits.SVM_EVTINJ_TYPE_NMI | NMI_VECTOR
+        return exits.SVM_EVTINJ_VALID | exits.SVM_EVTINJ_TYPE_NMI
     if not window(vcpu.inside):
         return 0
     if exits.SVM_EXIT_VINTR in vmcb.intercepts:
@@ -204,8 +204,8 @@ def run(bench: Bench, index: int, execute: Callable[[Bench, Step], None]) -> Non
 def _handle(bench: Bench, index: int, vector: int, end: str, execute: Callable[[Bench, Step], None]) -> None:
     """A handler: the next of this vector's lists of steps with IF clear, its EOI, and IRET."""
     vcpu = bench.vm.vcpus[index]
-    before, vcpu.inside.vmcb.rflags_if = vcpu.inside.vmcb.rflags_if, False
-    vcpu.inside.vmcb.int_state = False
+    vmcb = vcpu.inside.vmcb
+    before, vmcb.rflags_if, vmcb.int_state = vmcb.rflags_if, False, False
     bench.handled[index].append(vector)
     lists = bench.handlers.get((index, vector))
     taken = bench.taken
@@ -218,4 +218,4 @@ def _handle(bench: Bench, index: int, vector: int, end: str, execute: Callable[[
         write_register(bench, vcpu, hw.APIC_EOI, 0)
     elif end == "iret":
         iret(bench, vcpu)
-    vcpu.inside.vmcb.rflags_if = before
+    vmcb.rflags_if = before

@@ -54,7 +54,7 @@ def _first_entry(bench: Bench, vcpu: Vcpu) -> None:
             next(entry, None)
         if kvm_vcpu.guest_mode:
             kvm_x86_ops.check_nested_events(kvm_vcpu)
-    switch(vcpu)
+    switch(bench, vcpu)
 
 
 def _vmcb12(args: dict[str, Any]) -> Vmcb:

@@ -43,10 +43,13 @@ def guest_handler(bench: Bench, args: Args) -> None:
 
 
 def guest_flag(bench: Bench, args: Args) -> None:
-    vmcb, on = _vcpu(bench, args).inside.vmcb, bool(args["value"])
+    vcpu, on = _vcpu(bench, args), bool(args["value"])
     if args["flag"] == "GIF":
-        nested.set_gif(bench, _vcpu(bench, args), on)
+        nested.set_gif(bench, vcpu, on)
         return
+    if vcpu.kvm_vcpu.guest_mode:
+        bench.if_of_l2[vcpu.id] = on
+    vmcb = vcpu.inside.vmcb
     vmcb.rflags_if, vmcb.int_state = on, on and bool(args.get("shadow"))
 
 

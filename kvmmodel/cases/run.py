@@ -10,7 +10,7 @@ from typing import Any
 from kvmmodel.cases.bench import GIVEN, NotInModel, build
 from kvmmodel.cases.expect import KEYS, SELECTORS, compare
 from kvmmodel.cases.expr import points, substitute
-from kvmmodel.cases.format import Case
+from kvmmodel.cases.format import Case, CaseError
 from kvmmodel.cases.ops import OPS, execute
 
 NOT_YET = "not in the model yet"
@@ -46,6 +46,8 @@ def run(case: Case) -> Failure | Skipped | None:
                 return found
     except NotInModel as error:
         return Skipped(case.id, f"{NOT_YET}: {error}")
+    except ValueError as error:  # of an expression, at a point of the sweep
+        raise CaseError(f"case {case.id}: {error}") from None
     return None
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kvmmodel import cases, conform, scripts
-from kvmmodel.cli.words import AVIC, param, progress, text_of
+from kvmmodel.cli.words import AVIC, params, progress, tell_avic, text_of
+from kvmmodel.facts import releases
 from kvmmodel.machine.host import Host
 
 
@@ -39,20 +40,19 @@ def _scripts(options: argparse.Namespace) -> int:
     """Exit status 1 if anything differs."""
     programs = scripts.read(text_of(options.file, "guest programs, one JSON object a line"), options.file)
     recorded = scripts.recorded_kernels(programs)
-    wanted = [options.kernel] if options.kernel else recorded
-    if not set(wanted) <= set(recorded):
-        raise ValueError(
-            f"{options.file} has no results of kernel {options.kernel!r}: expected one of {', '.join(recorded)}"
-        )
-    different = []
+    wanted = _wanted(options, recorded)
+    different, total = [], 0
     for kernel in wanted:
-        host = Host(scripts.CPU, kernel, AVIC[options.avic], **dict(map(param, options.param)))
+        host = Host(scripts.CPU, kernel, AVIC[options.avic], **params(options.param))
+        tell_avic(host, options.avic)
         for script in programs:
+            if not scripts.recorded_on(script, kernel):
+                continue
             progress(f"{kernel}: {script.index + 1} of {len(programs)}", script.index % 25 == 0)
+            total += 1
             found = scripts.compare(script, kernel, host)
             different += [found] if found is not None else []
     progress("", True)
-    total = len(programs) * len(wanted)
     if options.json:
         rows = [dataclasses.asdict(d) for d in different]
         print(json.dumps({"scripts": total, "equal": total - len(different), "different": rows}, indent=1))
@@ -61,6 +61,23 @@ def _scripts(options: argparse.Namespace) -> int:
             print(f"script {d.index} on {d.kernel}, {d.where}: expected {d.expected}, got {d.got}")
         print(f"{total - len(different)} of {total} runs equal: {len(programs)} scripts on {', '.join(wanted)}")
     return 1 if different else 0
+
+
+def _wanted(options: argparse.Namespace, recorded: list[str]) -> list[str]:
+    """The recorded kernels to compare with; --kernel may name one as uname -r does."""
+    for name in recorded:
+        try:
+            releases.kernel(name)
+        except ValueError as error:
+            raise ValueError(f"{options.file}: results of an {error}") from None
+    if options.kernel is None or options.kernel in recorded:
+        return [options.kernel] if options.kernel else recorded
+    asked = releases.kernel(options.kernel).release
+    if asked not in recorded:
+        raise ValueError(
+            f"{options.file} has no results of kernel {options.kernel!r}: expected one of {', '.join(recorded)}"
+        )
+    return [asked]
 
 
 def _conform(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kvmmodel.cli.words import AVIC, param
+from kvmmodel.cli.words import AVIC, params, tell_avic, tell_unfinished
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.vm import Vm
 from kvmmodel.scenarios import run as scenarios
@@ -37,7 +37,8 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     scenario = _scenario(options.scenario)
-    host = Host(options.cpu, options.kernel, AVIC[options.avic], **dict(map(param, options.param)))
+    host = Host(options.cpu, options.kernel, AVIC[options.avic], **params(options.param))
+    tell_avic(host, options.avic)
     if options.json or options.format == "json":
         vm = scenarios.run(scenario, host)
         print(
@@ -47,15 +48,15 @@ def _run(options: argparse.Namespace) -> int:
         )
     elif options.format == "graph":
         with probe(options.graph_function) as seen:
-            scenarios.run(scenario, host, trace=False)
+            vm = scenarios.run(scenario, host, trace=False)
         if not seen.graphs:
             raise ValueError(f"this run never calls a function {options.graph_function!r} that the model has")
         print(graph.render(seen.graphs, host.kernel), end="")
     else:
-        records = scenarios.run(scenario, host).trace.records
+        vm = scenarios.run(scenario, host)
         render = ftrace.render if options.format == "ftrace" else stacks.histogram
-        print(render(records, host.kernel), end="")
-    return 0
+        print(render(vm.trace.records, host.kernel), end="")
+    return tell_unfinished(scenario.name, scenarios.unfinished(vm))
 
 
 def _scenario(name: str) -> Scenario:

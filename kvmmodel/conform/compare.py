@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -19,6 +20,8 @@ from kvmmodel.trace.text import tracepoint
 SCENARIO = "lab"
 USERSPACE_EXIT = "kvm_userspace_exit"
 INTERRUPTED, DELIVERING = "reason interrupt ", "intr_info 0x8"
+EVENT_INJ = re.compile(r"intr_info (0x(?!0+\b)[0-9a-f]+)")
+_Found = tuple[int, str, str, float]  # phase, tracepoint, its text, time
 
 
 @dataclass(slots=True)
@@ -79,7 +82,9 @@ def _compare_with(lines: Sequence[Line], vm: Vm) -> list[Phase]:
     known = {vcpu.id for vcpu in vm.vcpus}
     for vcpu in sorted(known | {line.vcpu for line in lines if line.vcpu is not None}):
         modelled = _modelled(vm, vm.host, vcpu) if vcpu in known else []
-        _compare(phases, vcpu, _recorded(lines, at, vcpu), modelled)
+        recorded = _recorded(lines, at, vcpu)
+        _compare(phases, vcpu, _events(recorded), _events(modelled))
+        _compare(phases, vcpu, _injecting(recorded), _injecting(modelled))
     return phases
 
 
@@ -90,7 +95,9 @@ def _recorded_timings(lines: Sequence[Line], vm: Vm) -> Iterator[Callable[[Vm], 
         return
     moments = {}
     for vcpu in vm.vcpus:
-        moments[vcpu.id] = [Moment(e.t, e.text, e.entered, e.interrupts) for e in _recorded(lines, at, vcpu.id)]
+        moments[vcpu.id] = [
+            Moment(e.t, e.text, e.entered, e.interrupts) for e in _events(_recorded(lines, at, vcpu.id))
+        ]
     recorded = [line.t for line in lines if line.event == MARKER]
     own = [r.t / 1e9 for r in vm.trace.records if isinstance(r.event, KvmPio) and r.event.port == PORT_MARK]
     longest = max(range(len(own) - 1), key=lambda n: own[n + 1] - own[n])
@@ -120,22 +127,20 @@ def _marks(lines: Sequence[Line], phases: Sequence[Phase]) -> list[int]:
     return found
 
 
-def _recorded(lines: Sequence[Line], at: Sequence[int], vcpu: int) -> list[_Event]:
+def _recorded(lines: Sequence[Line], at: Sequence[int], vcpu: int) -> list[_Found]:
     """A vCPU's events from the first mark to the guest's last exit to userspace; then the process ends as it likes."""
     exits = [n for n, line in enumerate(lines) if line.event == USERSPACE_EXIT and "KVM_EXIT_" in line.text]
     end = max(exits, default=-1)
-    return _events(
-        [
-            (phase, line.event, line.text, line.t)
-            for line, phase in zip(lines[: end + 1], at, strict=False)
-            if line.vcpu == vcpu and phase >= 0 and line.event != MARKER
-        ]
-    )
+    return [
+        (phase, line.event, line.text, line.t)
+        for line, phase in zip(lines[: end + 1], at, strict=False)
+        if line.vcpu == vcpu and phase >= 0 and line.event != MARKER
+    ]
 
 
-def _modelled(vm: Vm, host: Host, vcpu: int) -> list[_Event]:
+def _modelled(vm: Vm, host: Host, vcpu: int) -> list[_Found]:
     """The same of the model's run. A phase begins when userspace has the port write that marks it."""
-    phase, marks, found = -1, 0, list[tuple[int, str, str, float]]()
+    phase, marks, found = -1, 0, list[_Found]()
     for record in vm.trace.records:
         event = record.event
         if record.vcpu == vcpu and phase >= 0 and event.tracepoint is not None:
@@ -144,10 +149,16 @@ def _modelled(vm: Vm, host: Host, vcpu: int) -> list[_Event]:
             marks += 1
         elif isinstance(event, KvmUserspaceExit):
             phase = marks - 1
-    return _events(found)
+    return found
 
 
-def _events(found: Sequence[tuple[int, str, str, float]]) -> list[_Event]:
+def _injecting(found: Sequence[_Found]) -> list[_Event]:
+    """The entries with EVENTINJ, where the release tells it. How many there are without is the host's affair."""
+    told = ((phase, EVENT_INJ.search(text), t) for phase, event, text, t in found if event == "kvm_entry")
+    return [_Event(f"kvm_entry: intr_info {inj[1]}", phase, t) for phase, inj, t in told if inj]
+
+
+def _events(found: Sequence[_Found]) -> list[_Event]:
     made, interrupts, entered = list[_Event](), list[bool](), 0.0
     texts = comparable((event, text) for _, event, text, _ in found)
     for (phase, event, raw, t), text in zip(found, texts, strict=True):

@@ -135,7 +135,8 @@ class Conductor:
         if isinstance(event, KvmExit) and event.reason == "hlt" and not following.text.startswith("kvm_vcpu_wakeup"):
             run_others(self.vm.machine, self.time(following.t))
         elif isinstance(event, KvmInjVirq) and following.text.startswith("kvm_inj_virq") and not following.entered:
-            host.current.need_resched = True  # the entry was given up, and the event will be injected again
+            # The entry was given up, and the event will be injected again. That takes time; a line twice does not.
+            host.current.need_resched = host.current.need_resched or following.t > moment.t
 
 
 def conduct(moments: Mapping[int, Sequence[Moment]], scale: float, lag: float | None) -> Callable[[Vm], None]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 
 from kvmmodel.facts import load
+
+BUILT = re.compile(r"(\d+\.\d+)\.(\d+)([-+][\w.+~-]+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,16 @@ def version(text: str) -> tuple[int, ...]:
 
 @cache
 def kernel(name: str) -> Kernel:
-    """Resolve "6.12" or "6.12.95". ValueError, in one line, for anything else."""
+    """Resolve "6.12", "6.12.95" or what uname -r prints, as "6.12.95+deb12-amd64". ValueError, in one line, else.
+
+    A distribution's X.Y.0-ABI does not tell the point release.
+    """
     known = load("kernels")["series"]
-    parts = name.split(".") if isinstance(name, str) else []
+    built = BUILT.fullmatch(name) if isinstance(name, str) else None
+    if built and built[2] == "0" and built[3].startswith("-") and built[1] in known:
+        raise ValueError(f"kernel {name!r} does not tell its point release: expected X.Y or X.Y.Z, as {built[1]}")
+    plain = f"{built[1]}.{built[2]}" if built else name
+    parts = plain.split(".") if isinstance(plain, str) else []
     if (
         len(parts) not in (2, 3)
         or not all(p.isascii() and p.isdigit() for p in parts)
@@ -73,7 +83,7 @@ def kernel(name: str) -> Kernel:
     ):
         raise ValueError(f"unknown kernel {name!r}: expected X.Y or X.Y.Z of {', '.join(known)}")
     line = ".".join(parts[:2])
-    point = version(name if len(parts) == 3 else known[line])
+    point = version(plain if len(parts) == 3 else known[line])
     return Kernel(name, line, point, frozenset(c.id for c in changes().values() if _applies(c, line, point)))
 
 

@@ -146,7 +146,7 @@ def vmrun(guest: GuestCpu) -> None:
         raise_fault(guest, vector, vmcb.event_inj_err if info & hw.SVM_EVTINJ_VALID_ERR else None)
         return
     if kind == hw.SVM_EVTINJ_TYPE_NMI:
-        vector = NMI_VECTOR  # whatever EVENTINJ says
+        vector = NMI_VECTOR  # whatever EVENTINJ has there; KVM leaves it 0
         vmcb.v_nmi_blocking = vmcb.v_nmi_blocking or vmcb.v_nmi_enable
     enter_handler(guest, vector)
 

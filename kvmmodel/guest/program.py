@@ -14,6 +14,7 @@ from kvmmodel.guest.cpu import Code, GuestCpu, Insn
 from kvmmodel.silicon import apic as hw
 
 PORT_MARK, PORT_HOST = 0xE0, 0xE1
+WAITING = ("busy", "wait", "seen", "until")  # steps that something else has to end; a worker may well stay in sleep
 
 # Registers by the names that people use; x2APIC registers are MSRs 0x800 + offset / 16.
 MSR_NAMES = {
@@ -39,6 +40,7 @@ class World:
     idt: dict[int, dict[int, str]] = field(default_factory=dict)  # vCPU -> vector -> name of a body
     guests: list[GuestCpu] = field(default_factory=list)
     log: list[tuple[str, int]] = field(default_factory=list)  # what guests noted, in order
+    waits: dict[tuple[int, int], Step] = field(default_factory=dict)  # (vCPU, level) -> what it waits in
     pv_eoi: dict[int, int] = field(default_factory=dict)  # vCPU -> address of its PV EOI cell
 
 
@@ -48,6 +50,9 @@ class Step:
 
     command: str
     args: tuple[int | str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join(map(str, (self.command, *self.args)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +113,12 @@ def vectors(text: str) -> range:
 
 def program(guest: GuestCpu, world: World, steps: tuple[Step, ...]) -> Code:
     """The instructions of a program."""
+    level = len(guest.levels)
     for step in steps:
+        if step.command in WAITING:
+            world.waits[guest.ident, level] = step
         yield from COMMANDS[step.command].run(guest, world, *step.args)
+        world.waits.pop((guest.ident, level), None)
 
 
 def handler(guest: GuestCpu, world: World, vector: int) -> Code:

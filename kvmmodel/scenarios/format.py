@@ -175,6 +175,10 @@ def read(name: str, text: str) -> Scenario:
     pins = vm.get("pcpus", [])
     if not all(isinstance(pin, int) and not isinstance(pin, bool) and pin >= 0 for pin in pins):
         raise reader.fail(f"[vm]: pcpus takes numbers, got {pins!r}", "pcpus")
+    if pins and len(pins) != count:
+        raise reader.fail(f"[vm]: pcpus has one physical CPU for each of {count} vCPUs, got {pins!r}", "pcpus")
+    if data.get("limit_ns", 1) <= 0:
+        raise reader.fail(f"the file: limit_ns takes 1 or more, got {data['limit_ns']}", "limit_ns")
     handlers = {k: reader.code(f"[handlers] {k}", v) for k, v in data.get("handlers", {}).items()}
     programs, idt = _vcpus(reader, data.get("vcpu", {}), count, {*handlers, *BUILT_IN_BODIES})
     return Scenario(
@@ -238,7 +242,7 @@ def _when(reader: _Reader, data: Any, count: int) -> dict[str, Any]:
 
 def _kind(reader: _Reader, kind: str) -> None:
     """The name of an event, as --json shows it."""
-    kinds = sorted(event.kind for event in Event.__subclasses__())
+    kinds = sorted({event.kind for event in Event.__subclasses__()})
     if kind not in kinds:
         raise reader.fail(f"no event {kind!r}, expected one of {', '.join(kinds)}", kind)
 

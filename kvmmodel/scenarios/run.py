@@ -44,15 +44,33 @@ def run(
     """
     chain = [scenario]
     while chain[0].after is not None:
-        chain.insert(0, built_in(chain[0].after))
+        try:
+            chain.insert(0, built_in(chain[0].after))
+        except ScenarioError as error:
+            raise ScenarioError(f"{chain[0].name}: after: {error}") from None
         if len(chain) > len(names()) + 1:
             raise ScenarioError(f"{scenario.name}: 'after' goes in a circle")
+    count = chain[0].vm.get("vcpus", 2)
+    for part in chain:
+        for vcpu in part.programs:
+            if vcpu >= count:
+                raise ScenarioError(
+                    f"{part.name}: [vcpu.{vcpu}]: the VM of {chain[0].name!r} has vCPUs 0 to {count - 1}"
+                )
     vm = host.create_vm(broken=(*scenario.broken, *broken), **{**chain[0].vm, **options})
     if prepare is not None:
         prepare(vm)
     for part in chain:
         _play(vm, part, part.limit_ns if limit_ns is None else limit_ns)
     return vm
+
+
+def unfinished(vm: Vm) -> dict[int, str]:
+    """vCPUs that wait, at the end of a run, for something that never came, and the step that they wait in.
+
+    HLT waits for nothing in particular: it is a fine end.
+    """
+    return {vcpu: str(step) for (vcpu, _), step in vm.world.waits.items()}
 
 
 def _play(vm: Vm, scenario: Scenario, limit_ns: int) -> None:

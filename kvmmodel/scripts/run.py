@@ -107,6 +107,9 @@ def compare(script: Script, kernel: str, host: Host) -> Difference | None:
 
 
 def recorded_kernels(scripts: list[Script]) -> list[str]:
-    """The kernels that every script was recorded on, in the file's order."""
-    named = list(dict.fromkeys(kernel for s in scripts for r in s.results for kernel in r.kernels))
-    return [k for k in named if all(any(k in r.kernels for r in s.results) for s in scripts)]
+    """The kernels that any script was recorded on, in the file's order."""
+    return list(dict.fromkeys(kernel for s in scripts for r in s.results for kernel in r.kernels))
+
+
+def recorded_on(script: Script, kernel: str) -> bool:
+    return any(kernel in result.kernels for result in script.results)

@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from kvmmodel.scripts.check import check
+
 PV_EOI_CELL = 0x5000
 PORT_HOST, PORT_END = 0xE1, 0xE2
 HANDLERS = {
@@ -54,19 +56,15 @@ def read(text: str, name: str) -> list[Script]:
             continue
         try:
             data = json.loads(line)
+            check(data)
             program, exits = translate(data["ops"])
-            results = tuple(_result(row) for row in data["results"])
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            what = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise ScriptError(f"{name}, line {number}: expected a script with ops and results: {what}") from None
+            results = tuple(Result(tuple(r["kernels"]), r["guest"], r["host"], r["ioapic"]) for r in data["results"])
+        except (ValueError, RecursionError) as error:
+            raise ScriptError(f"{name}, line {number}: expected a script with ops and results: {error}") from None
         scripts.append(Script(len(scripts), program, exits, results))
     if not scripts:
         raise ScriptError(f"{name}: no script in it, expected one JSON object a line")
     return scripts
-
-
-def _result(row: dict[str, Any]) -> Result:
-    return Result(tuple(row["kernels"]), row["guest"], row["host"], row["ioapic"])
 
 
 def translate(ops: list[list[Any]]) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]:

@@ -222,10 +222,40 @@ def test_expressions_are_replaced_wherever_they_stand():
         ("up to 6.1", "6.1"),
         ("<6.12", "6.6"),
         ("6.12.95", "6.12.95"),
+        (">=6.1, <6.12", "6.6"),
+        ("5.10-6.1", "6.1"),
+        ("5.10, 5.15", "5.15"),
+        ("<6.12.114", "6.6"),
+        ("<5.0", None),
     ],
 )
 def test_a_case_runs_on_a_release_that_it_holds_for(holds, kernel):
     assert release(holds) == kernel
+
+
+def test_a_case_of_a_release_that_is_not_modelled_is_skipped():
+    assert run(kvm={"relation": "same", "kernel": "<5.0"}) == cases.Skipped("a.case", "no release is <5.0")
+
+
+def test_an_expression_without_a_value_names_its_case():
+    steps = [{"op": "apic.write", "cpu": 0, "reg": "TPR", "value": {"expr": "1 << i"}}]
+    with pytest.raises(cases.CaseError, match=r"case a\.case: cannot shift by 9999"):
+        run(steps, [{"after": 0, "IRR": []}], sweep={"i": [9999, 10000, 1]})
+
+
+@pytest.mark.parametrize("on", [0, 1])
+def test_an_exit_gives_l1_its_own_if_back(on):
+    """It had that of L2, also if no step had set it."""
+    flag = {"op": "guest.flag", "cpu": 0}
+    steps = [
+        flag | {"flag": "IF", "value": on},
+        {"op": "vmrun", "cpu": 0, "intercept": ["VMMCALL"], "v_intr_masking": 1, "guest_if": 1 - on},
+        {"op": "guest.insn", "cpu": 0, "insn": "vmmcall"},
+        {"op": "ipi", "cpu": 0, "shorthand": "self", "vector": 64},
+        flag | {"flag": "GIF", "value": 1},
+        TAKE,
+    ]
+    assert run(steps, [{"after": 2, "exit": "VMMCALL"}, {"after": 5, "taken": 64 if on else None}], chip="svm") is None
 
 
 def test_the_command_counts_and_says_what_failed(tmp_path, capsys):

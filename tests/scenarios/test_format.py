@@ -2,9 +2,9 @@
 
 import pytest
 
-from kvmmodel import Host
+from kvmmodel import Host, cli
 from kvmmodel.scenarios.format import ScenarioError, read
-from kvmmodel.scenarios.run import built_in, names, run
+from kvmmodel.scenarios.run import built_in, names, run, unfinished
 
 GOOD = """title = "t"
 [vm]
@@ -34,6 +34,9 @@ def test_a_good_file_runs():
         ("boot = true", "boot = 1", 4, "boot takes true or false, got 1"),
         ("vcpus = 2", 'vcpus = "2"', 3, "vcpus takes a number"),
         ("vcpus = 2", "vcpus = 0", 3, "vcpus takes 1 to 255"),
+        ("vcpus = 2", "pcpus = [2]", 3, "pcpus has one physical CPU for each of 2 vCPUs, got [2]"),
+        ("[vm]", "limit_ns = -5\n[vm]", 2, "limit_ns takes 1 or more, got -5"),
+        ("[vm]", "[[race]]\nat = { event = 'kick' }\nrun = 1\nuntil = 'x'\n[vm]", 5, "expected one of ack, barrier,"),
         ("wait 0x43 1", "weight 0x43 1", 10, "unknown instruction 'weight': expected one of wrmsr, rdmsr"),
         ("wait 0x43 1", "wait 0x43", 10, "'wait' takes N N, got '0x43'"),
         ("wait 0x43 1", "wait this 1", 10, "expected a number, got 'this'"),
@@ -111,3 +114,42 @@ def test_after_goes_on_from_anothers_end():
     made = run(read("my.toml", mine),
                Host(avic=False))  # fmt: skip
     assert made.vcpus[0].guest.handled == {0x41: 1, 0x51: 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('[vm]', 'after = "nosuch"\n[vm]'), "my.toml: after: no scenario 'nosuch'"),
+        (('vcpus = 2', 'vcpus = 9'), "my.toml: [vcpu.5]: the VM of 'lab' has vCPUs 0 to 1"),
+    ],
+)  # fmt: skip
+def test_what_a_scenario_goes_on_from_is_checked(change, words):
+    """The second was an IndexError."""
+    text = GOOD.replace(*change)
+    if "vcpus = 9" in text:
+        text = text.replace("[vm]", 'after = "lab"\n[vm]').replace("[vcpu.1]", "[vcpu.5]")
+    with pytest.raises(ScenarioError) as error:
+        run(read("my.toml", text), Host(kernel="6.12", avic=False))
+    assert str(error.value).startswith(words)
+
+
+def test_a_guest_that_waits_for_ever_is_told(tmp_path, capsys):
+    """It ended with status 0 and without a word."""
+    file = tmp_path / "my.toml"
+    file.write_text(GOOD.replace("wait 0x43 1", "wait 0x44 1"), encoding="utf-8")
+    assert cli.main(["run", str(file)]) == 1
+    assert capsys.readouterr().err == f"kvmmodel: {file}: vCPU 1 did not finish: it is still at 'wait 68 1'\n"
+    file.write_text(GOOD, encoding="utf-8")
+    assert cli.main(["run", str(file), "--kernel", "6.12.95+deb12-cloud-amd64"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_parameter_is_given_once(capsys):
+    assert cli.main(["run", "ipi-halted", "--param", "npt=Y", "--param", "npt=N"]) == 2
+    assert capsys.readouterr().err == "kvmmodel: --param npt is given twice\n"
+
+
+def test_built_in_scenarios_finish():
+    for name in names():
+        if not name.startswith(("ipi-", "lab")):
+            assert unfinished(run(built_in(name), Host(kernel="6.12", avic=False), stacks=False)) == {}, name
