@@ -94,7 +94,7 @@ def test_every_cpu_and_kernel(cpu, kernel):
 def test_where_avic_would_be_on_there_is_no_vm_yet(cpu, kernel, avic):
     host = Host(cpu, kernel, avic)
     assert host.params["avic"] is True
-    with pytest.raises(ValueError, match=r"^avic resolves to Y .* pass avic=False$"):
+    with pytest.raises(ValueError, match=r"^avic resolves to Y .* pass avic=False \(--avic off\)$"):
         host.create_vm()
 
 

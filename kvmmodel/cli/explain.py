@@ -23,7 +23,6 @@ def add(commands: Any) -> None:
 def _explain(options: argparse.Namespace) -> int:
     source, recorded_on = explain.read(options.file)
     kernel = releases.kernel(options.kernel).release if options.kernel else recorded_on
-    emitted = corpus_for(kernel, progress=sys.stderr.isatty())
-    report = explain.explain(source, emitted, kernel)
+    report = explain.explain(source, lambda: corpus_for(kernel, progress=sys.stderr.isatty()), kernel)
     print(json.dumps(explain.to_json(report), indent=1) if options.json else explain.to_text(report))
     return 0

@@ -1,6 +1,6 @@
 """Explain a text: find what is in it, compare it with the model's runs, tell its story, sum up."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kvmmodel.explain.match import KNOWN, MATCHED, UNKNOWN, Corpus, Index, Match, index, match
@@ -70,13 +70,16 @@ class Report:
         return counts
 
 
-def explain(text: str, corpus: Corpus, kernel: str | None = None) -> Report:
-    """Explain every stack and function graph in `text`. ExplainError if there is none."""
+def explain(text: str, corpus: Corpus | Callable[[], Corpus], kernel: str | None = None) -> Report:
+    """Explain every stack and function graph in `text`. ExplainError if there is none.
+
+    A `corpus` that takes time to make may be a function; it is called only if there is something to explain.
+    """
     found = find(text)
     if not found:
         raise ExplainError("the input is empty" if not text.strip() else EXPECTED)
     kernel = kernel or kernel_of(text)
-    where = index(corpus, kernel)
+    where = index(corpus() if callable(corpus) else corpus, kernel)
     stacks: list[ExplainedStack] = []
     numbers: dict[tuple[str, ...], int] = {}
     stories: dict[tuple[str, ...], Story] = {}

@@ -43,7 +43,7 @@ class Host:
         if self.params["avic"]:
             raise ValueError(
                 f"avic resolves to Y on {self.processor.name} with kernel {self.kernel.release}, "
-                "and this version models delivery with AVIC off only: pass avic=False"
+                "and this version models delivery with AVIC off only: pass avic=False (--avic off)"
             )
         return Vm(self, vcpus, x2apic=x2apic, boot=boot, **options)
 
