@@ -16,10 +16,11 @@ from typing import Any
 
 from kvmmodel.events import Event, IoapicMessage
 from kvmmodel.guest.cpu import leave
+from kvmmodel.kvm.host_irqs import take_irqs
 from kvmmodel.kvm.ioapic import vcpu_scan_ioapic
 from kvmmodel.kvm.lapic.registers import apic_has_pending_timer
 from kvmmodel.kvm.requests import KVM_REQ_SCAN_IOAPIC, kvm_check_request
-from kvmmodel.kvm.sched import cpu_of, take_irqs, vcpu_load, vcpu_put
+from kvmmodel.kvm.sched import cpu_of, vcpu_load, vcpu_put
 from kvmmodel.kvm.svm.run import svm_exit_handlers_fastpath, svm_handle_exit
 from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, QueuedException
 from kvmmodel.kvm.x86.run import kvm_inject_pending_timer_irqs

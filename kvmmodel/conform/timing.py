@@ -19,7 +19,7 @@ from kvmmodel.conform.excluded import comparable
 from kvmmodel.events import Event, KvmExit, KvmInjVirq, KvmPio, KvmUserspaceExit, VmExit, VmRun
 from kvmmodel.guest.cpu import GuestCpu
 from kvmmodel.guest.program import PORT_MARK
-from kvmmodel.kvm.sched import post_irq
+from kvmmodel.kvm.host_irqs import post_irq
 from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.machine.loop import run_others
 from kvmmodel.machine.vm import Vm

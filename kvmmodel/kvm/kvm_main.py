@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvmmodel.events import Block, CheckBlock, Kick, KvmHaltPollNs, KvmVcpuWakeup, SetMode
+from kvmmodel.kvm.host_irqs import irq_pending, take_irqs
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import (
     KVM_REQ_SCAN_IOAPIC,
@@ -14,15 +15,7 @@ from kvmmodel.kvm.requests import (
     kvm_make_request,
 )
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable, kvm_cpu_has_pending_timer
-from kvmmodel.kvm.sched import (
-    cpu_of,
-    irq_pending,
-    native_send_call_func_ipi,
-    native_smp_send_reschedule,
-    rcuwait_wake_up,
-    schedule,
-    take_irqs,
-)
+from kvmmodel.kvm.sched import cpu_of, native_send_call_func_ipi, native_smp_send_reschedule, rcuwait_wake_up, schedule
 from kvmmodel.kvm.types import EXITING_GUEST_MODE, IN_GUEST_MODE, POLL, Kvm, KvmVcpu, Run, trace
 
 FILE = "virt/kvm/kvm_main.c"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from kvmmodel.events import SchedIn, SchedOut, VmRun
 from kvmmodel.guest.cpu import GuestCpu, execute, fetch, leave, take_virq, take_vnmi, vmrun, vnmi, window
-from kvmmodel.kvm import ioctl, sched
+from kvmmodel.kvm import host_irqs, ioctl, sched
 from kvmmodel.kvm.names import boundary
 from kvmmodel.kvm.types import POLL, VMRUN, Cpu, HostKernel, Kvm, KvmVcpu, Task, trace
 from kvmmodel.kvm.workqueue import ret_from_fork_asm
@@ -139,9 +139,9 @@ def take_turn(machine: Machine, cpu: Cpu) -> None:
 
 def _idle(machine: Machine, cpu: Cpu) -> None:
     host = machine.host
-    if sched.irq_pending(host, cpu):
+    if host_irqs.irq_pending(host, cpu):
         host.spend("idle_exit")
-        sched.cpu_startup_entry(host)
+        host_irqs.cpu_startup_entry(host)
     _pick_next(machine, cpu)
 
 
@@ -175,7 +175,7 @@ def _switch_out(machine: Machine, cpu: Cpu) -> None:
 def _run_other(machine: Machine, cpu: Cpu, thread: Thread) -> None:
     """A userspace thread makes its next call, a burning one burns until the next interrupt; both take interrupts."""
     host = machine.host
-    sched.take_irqs(host)
+    host_irqs.take_irqs(host)
     if thread.calls:
         host.spend("syscall")
         thread.calls.pop(0)()
@@ -194,7 +194,7 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
     """One instruction of the guest, or the exit that a host interrupt or an open window forces."""
     host, guest = machine.host, thread.guest
     assert guest is not None
-    if sched.irq_pending(host, cpu):
+    if host_irqs.irq_pending(host, cpu):
         leave(guest, SVM_EXIT_INTR)
     elif vnmi(guest):
         take_vnmi(guest)
@@ -236,7 +236,7 @@ def _run_vcpu(machine: Machine, cpu: Cpu, thread: Thread) -> None:
         trace(host, VmRun, vcpu.vcpu_id, vcpu.vmcb.event_inj)
         guest.vmcb = vcpu.vmcb
         vmrun(guest)
-        if not sched.irq_pending(host, cpu):  # else the exit comes before the guest's next instruction
+        if not host_irqs.irq_pending(host, cpu):  # else the exit comes before the guest's next instruction
             prefetch(guest)
     elif token is POLL:
         return

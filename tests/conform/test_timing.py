@@ -9,7 +9,7 @@ from kvmmodel import Host
 from kvmmodel.conform import compare, read
 from kvmmodel.conform.recording import runs
 from kvmmodel.events import KvmExit, KvmInjVirq, VmRun
-from kvmmodel.kvm.sched import post_irq
+from kvmmodel.kvm.host_irqs import post_irq
 from kvmmodel.machine.loop import run_others
 from kvmmodel.scenarios.run import built_in, run
 from tests.conform.lab_trace import processor, write

@@ -5,6 +5,7 @@ These are generators because they span VMRUN and schedule(); everything that the
 
 from __future__ import annotations
 
+from kvmmodel.kvm.host_irqs import take_irqs
 from kvmmodel.kvm.ioapic import vcpu_scan_ioapic
 from kvmmodel.kvm.kvm_main import kvm_vcpu_halt, set_mode, wait_for_events
 from kvmmodel.kvm.lapic.eoi import kvm_lapic_sync_from_vapic, kvm_lapic_sync_to_vapic
@@ -24,7 +25,7 @@ from kvmmodel.kvm.requests import (
     kvm_make_request,
 )
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable
-from kvmmodel.kvm.sched import schedule, take_irqs
+from kvmmodel.kvm.sched import schedule
 from kvmmodel.kvm.types import (
     EXITING_GUEST_MODE,
     IN_GUEST_MODE,
