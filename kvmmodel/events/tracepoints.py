@@ -213,6 +213,8 @@ class KvmWaitLapicExpire(Event):
 
 @dataclass(frozen=True, slots=True)
 class KvmSmmTransition(Event):
+    """Older releases call it kvm_enter_smm (recalled)."""
+
     kind: ClassVar[str] = "kvm_smm_transition"
     tracepoint: ClassVar[str | None] = "kvm_smm_transition"
     vcpu_id: int

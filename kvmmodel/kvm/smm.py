@@ -1,6 +1,7 @@
 """System management mode: an SMI is emulated by KVM, which puts the vCPU into SMM and, at its RSM, back.
 
 Of what SMM saves the model keeps RIP and IF. An SMI while L2 runs is not modelled beyond L1's intercept of it.
+Read in 6.18; that older releases do the same, in x86.c and under other names up to 6.1, is recalled.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, KVM_REQ_SMI, kvm_make_request
 from kvmmodel.kvm.types import KvmVcpu, trace
 
-FILE = "arch/x86/kvm/smm.c"  # x86.c up to 6.1
+FILE = "arch/x86/kvm/smm.c"
 SMBASE, SMI_HANDLER = 0x30000, 0x8000
 ENOTTY = 25
 

@@ -3,7 +3,7 @@
 KVM runs L2 on vmcb02, made of L1's VMCB (vmcb12) and its own (vmcb01). An event for L1 goes into L2 where L1 does not
 intercept it, else it ends L2 by a #VMEXIT that KVM makes up. Not modelled: L2's exceptions as exits to L1, I/O and MSR
 bitmaps (an intercept means every access), an SMI while L2 runs, saving and restoring nested state; 5.10 and 5.15 inject
-again what was interrupted before they look at nested events, the model does as later releases do.
+again what was interrupted before they look at nested events, the model does as later releases do. Read in 6.18.35.
 """
 
 from __future__ import annotations
