@@ -41,7 +41,7 @@ def test_the_rtc_is_coalesced_until_its_eoi():
     made.vcpus[0].guest.nop()
     made.run()
     assert made.vcpus[0].guest.handled[VECTOR] == 1
-    assert pulse(made) == 1
+    assert pulse(made) == 2
 
 
 def test_a_restored_apic_says_whether_it_is_owed():
