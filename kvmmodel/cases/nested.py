@@ -60,16 +60,18 @@ def _first_entry(bench: Bench, vcpu: Vcpu) -> None:
 def _vmcb12(args: dict[str, Any]) -> Vmcb:
     flags = ("v_intr_masking", "v_irq", "v_gif_enable", "v_nmi_enable", "v_nmi_pending")
     enabled = args.get("guest_if")
-    return Vmcb(
+    made = Vmcb(
         intercepts={hw.SVM_EXIT_VMRUN} | {EXITS[name] for name in args["intercept"]},
         v_intr_prio=args.get("v_intr_prio") or 0,
         v_tpr=args.get("v_tpr") or 0,
-        **{name: bool(args.get(name)) for name in flags},
         int_vector=args.get("vector") or 0,
         int_state=bool(args.get("shadow")),
         rflags_if=enabled is None or bool(enabled),
         exit_code=NO_EXIT,
     )
+    for name in flags:
+        setattr(made, name, bool(args.get(name)))
+    return made
 
 
 def set_gif(bench: Bench, vcpu: Vcpu, on: bool) -> None:

@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
-from kvmmodel.events import Event, Fault, HandlerEnter, HandlerLeave, Instruction, PvEoiByGuest, VmExit
+from kvmmodel.events import AvicDoorbell, Event, Fault, HandlerEnter, HandlerLeave, Instruction, PvEoiByGuest, VmExit
+from kvmmodel.guest import virtual_apic
+from kvmmodel.silicon import avic
 from kvmmodel.silicon import vmcb as hw
 from kvmmodel.silicon.apic import MSR_IA32_APICBASE, X2APIC_ENABLE
 
@@ -92,6 +94,11 @@ class GuestCpu:
     now: Callable[[], int]
     smi_handler: Callable[[], Code] = _nothing
     equal_priority_wins: bool = False  # an emulator's: V_IRQ is taken at a priority equal to V_TPR, too
+    avic: avic.AvicUnit | None = None  # None: the processor has none, and ignores int_ctl's bit
+    apic_page_mapped: Callable[[], bool] = lambda: (
+        False
+    )  # whether nested paging lets accesses to the xAPIC page through
+    x2avic_ext: bool = False
     x2apic: bool = False  # the mode that the guest put its APIC into
     levels: list[Level] = field(default_factory=list)
     handled: Counter[int] = field(default_factory=Counter)
@@ -136,6 +143,12 @@ def vmrun(guest: GuestCpu) -> None:
     """VMRUN. An event in EVENTINJ goes through the IDT before the first instruction."""
     vmcb = guest.vmcb
     info, vmcb.exit_code = vmcb.event_inj, 0
+    unit = avic_unit(guest)
+    if unit is not None:
+        if avic.vmrun_refuses(vmcb, guest.x2avic_ext):
+            leave(guest, hw.SVM_EXIT_ERR)
+            return
+        avic.evaluate(unit)
     retire(guest)
     jump(guest)
     if not info & hw.SVM_EVTINJ_VALID:
@@ -187,11 +200,43 @@ def retire(guest: GuestCpu) -> None:
 
 
 def window(guest: GuestCpu) -> bool:
-    """Whether the processor takes a virtual interrupt (V_IRQ) here."""
+    """Whether the processor takes a virtual interrupt (V_IRQ) here. With AVIC it ignores it."""
     vmcb = guest.vmcb
     enough = vmcb.v_intr_prio + guest.equal_priority_wins > vmcb.v_tpr
-    masked = not vmcb.rflags_if or vmcb.int_state or (vmcb.v_gif_enable and not vmcb.v_gif)
-    return vmcb.v_irq and not masked and (vmcb.v_ign_tpr or enough)
+    return vmcb.v_irq and not _masked(vmcb) and (vmcb.v_ign_tpr or enough) and avic_unit(guest) is None
+
+
+def _masked(vmcb: hw.Vmcb) -> bool:
+    return not vmcb.rflags_if or vmcb.int_state or (vmcb.v_gif_enable and not vmcb.v_gif)
+
+
+def avic_unit(guest: GuestCpu) -> avic.AvicUnit | None:
+    """The AVIC unit, if the VMCB that runs switches it on."""
+    if guest.avic is None or not (guest.vmcb.avic_enable or guest.vmcb.x2apic_mode):
+        return None
+    guest.avic.vmcb = guest.vmcb
+    return guest.avic
+
+
+def avic_due(guest: GuestCpu) -> bool:
+    """Whether the processor takes an interrupt from the backing page here."""
+    unit = avic_unit(guest)
+    return unit is not None and unit.request and not _masked(guest.vmcb)
+
+
+def take_avic(guest: GuestCpu) -> None:
+    unit = avic_unit(guest)
+    vector = avic.take(unit) if unit is not None else None
+    if vector is not None:
+        enter_handler(guest, vector)
+
+
+def doorbell(guest: GuestCpu, cpu: int) -> None:
+    """One arrived while this guest runs."""
+    unit = avic_unit(guest)
+    guest.emit(AvicDoorbell(cpu, unit is not None))
+    if unit is not None:
+        avic.evaluate(unit)
 
 
 def take_virq(guest: GuestCpu) -> None:
@@ -221,6 +266,9 @@ def execute(guest: GuestCpu, insn: Insn) -> int | None:
     if insn.show:
         guest.emit(Instruction(guest.ident, str(insn)))
     op, level = insn.op, guest.levels[-1]
+    outcome = virtual_apic.access(guest, insn)
+    if outcome is not None:
+        return _take_outcome(guest, insn, outcome)
     if op in ("wrmsr", "rdmsr"):
         regs.ecx, regs.value = insn.a, insn.b
         return leave(guest, hw.SVM_EXIT_MSR, int(op == "wrmsr"), 0)
@@ -240,6 +288,9 @@ def execute(guest: GuestCpu, insn: Insn) -> int | None:
         if hw.SVM_EXIT_WRITE_CR8 in vmcb.intercepts:
             return leave(guest, hw.SVM_EXIT_WRITE_CR8, 0, 0)
         vmcb.v_tpr = insn.a & 0xF
+        unit = avic_unit(guest)
+        if unit is not None:
+            avic.write_tpr(unit, insn.a << 4)
     elif op == "read_cr8":
         level.result = vmcb.v_tpr & 0xF
     elif op == "btr":
@@ -259,6 +310,25 @@ def execute(guest: GuestCpu, insn: Insn) -> int | None:
     regs.rip += regs.length
     level.insn = None
     return leave(guest, hw.SVM_EXIT_DB) if vmcb.single_step else None
+
+
+def _take_outcome(guest: GuestCpu, insn: Insn, outcome: virtual_apic.Outcome) -> int | None:
+    """What AVIC made of an access to the local APIC."""
+    regs, level = guest.regs, guest.levels[-1]
+    if outcome.gp:
+        raise_fault(guest, GP_VECTOR, 0)
+        return None
+    if outcome.done:
+        level.result, level.insn = outcome.result, None
+        regs.rip += regs.length
+        guest.vmcb.int_state = False
+    else:
+        regs.msr_access = insn.op in ("wrmsr", "rdmsr")
+        regs.ecx = regs.gpa = insn.a
+        regs.value, regs.write = insn.b, insn.op in ("wrmsr", "mmio_write")
+    if outcome.exit is not None:
+        return leave(guest, *outcome.exit)
+    return leave(guest, hw.SVM_EXIT_DB) if guest.vmcb.single_step else None
 
 
 def leave(guest: GuestCpu, code: int, info1: int = 0, info2: int = 0) -> int:

@@ -38,12 +38,32 @@ def take_irqs(host: HostKernel) -> None:
     cpu = host.current
     while cpu.irqs and cpu.irqs[0][0] <= cpu.now:
         _, _, name = cpu.irqs.pop(0)
-        HANDLERS[name](host)
+        if name in host.device_irqs:
+            asm_common_interrupt(host, name)
+        else:
+            HANDLERS[name](host)
     if tick_due(cpu):
         trace(host, HostIrq, "tick")
         cpu.need_resched = True
     if any(t.cpu == cpu.id and t.expires is not None and t.expires <= cpu.now for t in host.timers):
         asm_sysvec_apic_timer_interrupt(host)
+
+
+@kernel("arch/x86/include/asm/idtentry.h")
+def asm_common_interrupt(host: HostKernel, name: str) -> None:
+    common_interrupt(host, name)
+
+
+@kernel("arch/x86/kernel/irq.c")
+def common_interrupt(host: HostKernel, name: str) -> None:
+    """A device's, or the IOMMU's."""
+    trace(host, HostIrq, name)
+    host.device_irqs[name]()
+
+
+def ring(host: HostKernel, cpu: Cpu) -> None:
+    """A doorbell on its way to a core. It carries no vector and wakes nobody."""
+    cpu.doorbells.append(host.current.now + host.costs["doorbell"])
 
 
 @kernel("arch/x86/include/asm/idtentry.h")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kvmmodel.events import Block, CheckBlock, Kick, KvmHaltPollNs, KvmVcpuWakeup, SetMode
 from kvmmodel.kvm.host_irqs import irq_pending, take_irqs
 from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import (
     KVM_REQ_SCAN_IOAPIC,
     KVM_REQ_UNBLOCK,
@@ -60,10 +61,11 @@ def kvm_vcpu_exiting_guest_mode(vcpu: KvmVcpu) -> str:
 
 
 @kernel(FILE)
-def kvm_make_all_cpus_request(kvm: Kvm, request: int) -> None:
+def kvm_make_all_cpus_request(kvm: Kvm, request: int, but: KvmVcpu | None = None) -> None:
     """Every vCPU: the request, and those in the guest are called out of it. Nobody is woken (KVM_REQUEST_NO_WAKEUP)."""
     for vcpu in kvm.vcpus:
-        kvm_make_vcpu_request(vcpu, request)
+        if vcpu is not but:
+            kvm_make_vcpu_request(vcpu, request)
 
 
 @kernel(FILE)
@@ -109,11 +111,16 @@ def kvm_vcpu_halt(vcpu: KvmVcpu) -> Run:
     """HLT: poll for a while, then block. Adjusts how long to poll next time. Up to 5.15 a part of kvm_vcpu_block."""
     host = vcpu.kvm.host
     start = host.current.now
+    late = host.has("blocking_hook_after_polling")
+    if not late:
+        kvm_x86_ops.vcpu_blocking(vcpu)
     polled = yield from halt_poll(vcpu)
     waited = False
     if not polled:
         yield from kvm_vcpu_block(vcpu)
         waited = True
+    if not late:
+        kvm_x86_ops.vcpu_unblocking(vcpu)
     halted = host.current.now - start
     trace(host, KvmVcpuWakeup, halted, waited, True)  # on x86 every wake-up is valid
     update_halt_poll_ns(vcpu, halted)
@@ -144,6 +151,9 @@ def halt_poll(vcpu: KvmVcpu) -> Run:
 @kernel(FILE)
 def kvm_vcpu_block(vcpu: KvmVcpu) -> Run:
     """Sleep until there is a reason not to. The rcuwait is set before the last look, so that no wake-up is lost."""
+    late = vcpu.kvm.host.has("blocking_hook_after_polling")
+    if late:
+        kvm_x86_ops.vcpu_blocking(vcpu)
     vcpu.wait = vcpu.task
     while True:
         vcpu.task.interruptible = True  # set_current_state(TASK_INTERRUPTIBLE): a full barrier
@@ -154,6 +164,8 @@ def kvm_vcpu_block(vcpu: KvmVcpu) -> Run:
         yield from schedule(vcpu)
     vcpu.task.interruptible = False
     vcpu.wait = None
+    if late:
+        kvm_x86_ops.vcpu_unblocking(vcpu)
 
 
 @kernel(FILE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvmmodel.kvm.types import KvmLapic, KvmVcpu, Run
+from kvmmodel.kvm.types import Kvm, KvmLapic, KvmVcpu, Run
 
 
 @dataclass(slots=True)
@@ -37,6 +37,16 @@ class KvmX86Ops:
     skip_emulated_instruction: Callable[[KvmVcpu], None]
     set_msr: Callable[[KvmVcpu, int, int, bool], int]
     get_msr: Callable[[KvmVcpu, int], int | None]
+    deliver_posted_interrupt: Callable[[KvmVcpu, int], int]
+    vcpu_precreate: Callable[[Kvm], None]
+    vcpu_create: Callable[[KvmVcpu], int]
+    vcpu_load: Callable[[KvmVcpu], None]
+    vcpu_put: Callable[[KvmVcpu], None]
+    vcpu_blocking: Callable[[KvmVcpu], None]
+    vcpu_unblocking: Callable[[KvmVcpu], None]
+    refresh_apicv_exec_ctrl: Callable[[KvmVcpu], None]
+    set_virtual_apic_mode: Callable[[KvmVcpu], None]
+    apicv_post_state_restore: Callable[[KvmVcpu], None]
 
 
 def _missing(*_: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from kvmmodel.events import HostIpi, SchedIn, SchedOut, WakeUp
 from kvmmodel.kvm.host_irqs import post_irq
 from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_GLOBAL_CLOCK_UPDATE, kvm_make_request
 from kvmmodel.kvm.types import SCHEDULE as SCHEDULE_TOKEN
 from kvmmodel.kvm.types import Cpu, HostKernel, KvmVcpu, Run, Task, trace
@@ -201,10 +202,12 @@ def kvm_arch_vcpu_load(vcpu: KvmVcpu) -> None:
     if vcpu.cpu != cpu.id:
         vcpu.cpu = vcpu.apic.timer.hrtimer.cpu = cpu.id
     cpu.running_vcpu = vcpu
+    kvm_x86_ops.vcpu_load(vcpu)
 
 
 @kernel("arch/x86/kvm/x86.c")
 def kvm_arch_vcpu_put(vcpu: KvmVcpu) -> None:
+    kvm_x86_ops.vcpu_put(vcpu)
     vcpu.kvm.host.current.running_vcpu = None
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from kvmmodel.events import Event
 from kvmmodel.facts.releases import Kernel
 from kvmmodel.silicon import apic as hw
+from kvmmodel.silicon.avic_tables import HostMemory
 from kvmmodel.silicon.vmcb import Regs, Vmcb
 
 OUTSIDE_GUEST_MODE = "OUTSIDE_GUEST_MODE"
@@ -60,6 +61,7 @@ class Cpu:
     need_resched: bool = False
     slice_end: int = 0  # when the tick takes the CPU from its thread, if another one waits
     running_vcpu: KvmVcpu | None = None
+    doorbells: list[int] = field(default_factory=list)  # AVIC's, by their arrival in ns
 
 
 @dataclass(slots=True)
@@ -110,6 +112,9 @@ class HostKernel:
     timers: list[Hrtimer] = field(default_factory=list)
     delayed: list[DelayedWork] = field(default_factory=list)
     order: int = 0  # breaks ties between events of the same ns
+    memory: HostMemory = field(default_factory=HostMemory)
+    iommu: str | None = "vapic"  # "legacy": without guest mode, None: no IOMMU
+    device_irqs: dict[str, Callable[[], None]] = field(default_factory=dict)  # a host interrupt's name -> its handler
 
     def has(self, behaviour: str) -> bool:
         """Whether this release behaves so (facts/changes.toml)."""
@@ -241,7 +246,15 @@ class KvmVcpu:
     guest_mode: bool = False
     nested: Nested = field(default_factory=Nested)
     pv_unhalted: bool = False
-    apicv_active: bool = False
+    avic_backing_page: int = 0  # host-physical address of the local APIC's registers
+    avic_physical_id_entry: int = 0  # KVM's own copy of the table's entry
+    ldr_reg: int = 0  # as the logical table has them
+    dfr_reg: int = hw.APIC_DFR_FLAT
+    avic_irq_window: bool = False  # this vCPU is counted in apicv_nr_irq_window_req
+    guestdbg_blockirq: bool = False
+    auto_eoi: frozenset[int] = frozenset()  # SINTs with AutoEOI
+    ir_list: list[Any] = field(default_factory=list)  # AmdIrData of the devices that post to this vCPU
+    avic_is_running: bool = True  # 5.10 and 5.15: not blocking
     pv_eoi_msr: int = 0
     ioapic_handled_vectors: frozenset[int] = frozenset()  # whose EOI the IOAPIC has to hear of
     highest_stale_pending_ioapic_eoi: int = -1  # of these, the highest that is not meant for this vCPU any more
@@ -287,6 +300,15 @@ class Kvm:
     apic_map: ApicMap | None = None
     apic_map_dirty: bool = True
     inhibits: set[str] = field(default_factory=set)
+    apicv_nr_irq_window_req: int = 0  # vCPUs that wait for a window, from 7.1 on
+    synic_auto_eoi_used: int = 0  # vCPUs that use AutoEOI
+    apic_access_memslot_enabled: bool = False
+    apic_access_memslot_inhibited: bool = False
+    apic_page_mapped: bool = False  # nested paging has an entry for the xAPIC page
+    sev: bool = False
+    avic_vm_id: int = 0
+    avic_physical_id_table: int = 0  # address of the page, 0: none
+    avic_logical_id_table: int = 0
     max_halt_poll_ns: int | None = None
     dmesg: list[str] = field(default_factory=list)
     ioapic: Any = None  # KvmIoapic, with irqchip="kernel"

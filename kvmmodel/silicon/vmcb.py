@@ -25,6 +25,8 @@ SVM_EXIT_VMMCALL = 0x081
 SVM_EXIT_STGI = 0x084
 SVM_EXIT_CLGI = 0x085
 SVM_EXIT_NPF = 0x400
+SVM_EXIT_AVIC_INCOMPLETE_IPI = 0x401
+SVM_EXIT_AVIC_UNACCELERATED_ACCESS = 0x402  # AVIC_NOACCEL in the APM
 SVM_EXIT_ERR = -1  # VMRUN refused the VMCB; VMEXIT_INVALID in the APM
 
 EXIT_NAMES = {
@@ -46,6 +48,8 @@ EXIT_NAMES = {
     SVM_EXIT_STGI: "stgi",
     SVM_EXIT_CLGI: "clgi",
     SVM_EXIT_NPF: "npf",
+    SVM_EXIT_AVIC_INCOMPLETE_IPI: "avic_incomplete_ipi",
+    SVM_EXIT_AVIC_UNACCELERATED_ACCESS: "avic_unaccelerated_access",
     SVM_EXIT_ERR: "invalid_guest_state",
 }  # as kvm_exit prints them
 
@@ -75,6 +79,7 @@ class Regs:
     gpa: int = 0
     write: bool = False
     size: int = 4  # bytes of an MMIO access
+    msr_access: bool = False  # of an AVIC fault: by WRMSR or RDMSR, not by memory
     retired: bool = False  # KVM emulated the instruction: go on behind it
     jump: str = ""  # KVM put RIP elsewhere: "smm" to the SMI handler, "rsm" back
     vmcb12: Vmcb | None = None  # what RAX points at, for VMRUN
@@ -107,3 +112,12 @@ class Vmcb:
     next_rip_saved: bool = False
     rflags_if: bool = False
     single_step: bool = False  # RFLAGS.TF, set by the hypervisor: #DB, intercepted, after one instruction
+    avic_enable: bool = False  # int_ctl bit 31: the four V_IRQ fields above are ignored then
+    x2apic_mode: bool = False  # int_ctl bit 30
+    avic_vapic_bar: int = 0  # guest-physical address of the xAPIC page
+    avic_backing_page: int = 0  # host-physical addresses from here on
+    avic_logical_id: int = 0
+    avic_physical_id: int = 0  # the table; MAX_INDEX is apart
+    avic_max_index: int = 0
+    msr_reads: frozenset[int] = frozenset()  # MSRs of the x2APIC range that are not intercepted
+    msr_writes: frozenset[int] = frozenset()

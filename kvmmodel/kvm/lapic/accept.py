@@ -110,7 +110,7 @@ def __apic_accept_irq(
         apic.tmr = apic.tmr | 1 << vector if trig_mode else apic.tmr & ~(1 << vector)
         if vcpu.kvm.host.has("deliver_interrupt_hook"):
             kvm_x86_ops.deliver_interrupt(apic, delivery_mode, int(trig_mode), vector)
-        else:  # the vendor's deliver_posted_interrupt declined, as AVIC is off
+        elif kvm_x86_ops.deliver_posted_interrupt(vcpu, vector):  # the vendor declined: AVIC is off
             kvm_lapic_set_irr(vector, apic)
             kvm_make_request(KVM_REQ_EVENT, vcpu)
             kvm_vcpu_kick(vcpu)

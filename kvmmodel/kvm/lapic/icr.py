@@ -11,7 +11,6 @@ from kvmmodel.kvm.types import HostKernel, KvmLapic, trace
 from kvmmodel.silicon import apic as hw
 
 FILE = "arch/x86/kvm/lapic.c"
-X2APIC_ICR_RESERVED = 0xFFF0_0000 | 1 << 17 | 1 << 16 | 1 << 13
 
 
 def kvm_icr_to_lapic_irq(apic: KvmLapic, icr_low: int, icr_high: int) -> LapicIrq:
@@ -52,7 +51,7 @@ def __kvm_x2apic_icr_write(apic: KvmLapic, data: int, fast: bool) -> bool:
     Before icr_one_register only the fast path does this, and has it inline.
     """
     host = apic.vcpu.kvm.host
-    if host.has("x2apic_icr_reserved_gp") and data & X2APIC_ICR_RESERVED:
+    if host.has("x2apic_icr_reserved_gp") and data & hw.X2APIC_ICR_RESERVED:
         return False
     data &= ~hw.APIC_ICR_BUSY
     low, high = data & 0xFFFFFFFF, data >> 32

@@ -103,20 +103,6 @@ def kvm_apic_set_x2apic_id(apic: KvmLapic, ident: int) -> None:
     apic.vcpu.kvm.apic_map_dirty = True
 
 
-def kvm_apic_update_apicv(apic: KvmLapic) -> None:
-    """Refresh what is cached of IRR and ISR. irr_pending true is a hint, made exact by apic_clear_irr.
-
-    Some releases left it as it was, so an IRR that KVM_SET_LAPIC loads could wait unseen for the next interrupt.
-    """
-    host = apic.vcpu.kvm.host
-    if apic.apicv_active or host.has("apicv_update_sets_irr_pending"):
-        apic.irr_pending = True
-    elif not host.has("apicv_update_keeps_irr_pending"):
-        apic.irr_pending = apic.irr != 0
-    apic.isr_count = 1 if apic.apicv_active else apic.isr.bit_count()
-    apic.highest_isr_cache = -1
-
-
 @kernel(FILE, was={"5.10": "kvm_set_apic_base", "6.18": "kvm_apic_set_base"})  # x86.c up to 6.12
 def kvm_apic_set_base(vcpu: KvmVcpu, value: int, host_initiated: bool) -> int:
     """APIC_BASE. 1 (#GP): reserved bits, EXTD without EN, or a transition that only the host may make."""

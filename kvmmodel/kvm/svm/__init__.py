@@ -2,6 +2,7 @@
 
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.svm import gif, inject, interrupts, nested, nmi, predicates, run, smi
+from kvmmodel.kvm.svm.avic import load, mode, tables, vcpu
 
 kvm_x86_ops.vcpu_run = run.svm_vcpu_run
 kvm_x86_ops.vcpu_reset = run.svm_vcpu_reset
@@ -30,3 +31,13 @@ kvm_x86_ops.apic_init_signal_blocked = gif.svm_apic_init_signal_blocked
 kvm_x86_ops.check_nested_events = nested.svm_check_nested_events
 kvm_x86_ops.leave_nested = nested.svm_leave_nested
 kvm_x86_ops.set_efer = run.svm_set_efer
+kvm_x86_ops.deliver_posted_interrupt = interrupts.svm_deliver_avic_intr
+kvm_x86_ops.vcpu_precreate = vcpu.avic_vcpu_precreate
+kvm_x86_ops.vcpu_create = run.svm_vcpu_create
+kvm_x86_ops.vcpu_load = run.svm_vcpu_load
+kvm_x86_ops.vcpu_put = run.svm_vcpu_put
+kvm_x86_ops.vcpu_blocking = load.avic_vcpu_blocking
+kvm_x86_ops.vcpu_unblocking = load.avic_vcpu_unblocking
+kvm_x86_ops.refresh_apicv_exec_ctrl = mode.avic_refresh_apicv_exec_ctrl
+kvm_x86_ops.set_virtual_apic_mode = mode.avic_refresh_virtual_apic_mode
+kvm_x86_ops.apicv_post_state_restore = tables.avic_apicv_post_state_restore

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvmmodel.events import KvmEntry, KvmExit, KvmUserspaceExit, TprSync
+from kvmmodel.kvm.apicv import enable_apicv
 from kvmmodel.kvm.lapic.advance import kvm_wait_lapic_expire
 from kvmmodel.kvm.lapic.registers import APIC_TASKPRI
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.sched import native_smp_send_reschedule
+from kvmmodel.kvm.svm.avic.access import avic_unaccelerated_access_interception
+from kvmmodel.kvm.svm.avic.ipi import avic_incomplete_ipi_interception
+from kvmmodel.kvm.svm.avic.load import avic_vcpu_load, avic_vcpu_put
+from kvmmodel.kvm.svm.avic.mode import avic_init_vmcb
+from kvmmodel.kvm.svm.avic.vcpu import avic_init_vcpu
 from kvmmodel.kvm.svm.gif import EFER_SVME, clgi_interception, stgi_interception, svm_set_gif
 from kvmmodel.kvm.svm.inject import interrupt_window_interception, svm_complete_interrupts
 from kvmmodel.kvm.svm.intercepts import svm_is_intercept
@@ -71,7 +77,8 @@ def svm_vcpu_run(vcpu: KvmVcpu) -> Run:
 @kernel(FILE)
 def sync_lapic_to_cr8(vcpu: KvmVcpu) -> None:
     """Before VMRUN: the guest's CR8 is what the APIC's TPR says. Not L2's, if L1 virtualizes it."""
-    if nested_svm_virtualize_tpr(vcpu):
+    skipped = vcpu.apic.apicv_active and not vcpu.kvm.host.has("sync_lapic_to_cr8_always")
+    if nested_svm_virtualize_tpr(vcpu) or skipped:
         return
     tpr = vcpu.apic.regs.get(APIC_TASKPRI, 0) >> 4
     if vcpu.vmcb.v_tpr != tpr:
@@ -180,6 +187,8 @@ EXIT_HANDLERS: dict[int, Callable[[KvmVcpu], int]] = {
     hw.SVM_EXIT_CLGI: clgi_interception,
     hw.SVM_EXIT_RSM: rsm_interception,
     hw.SVM_EXIT_VMRUN: vmrun_interception,
+    hw.SVM_EXIT_AVIC_INCOMPLETE_IPI: avic_incomplete_ipi_interception,
+    hw.SVM_EXIT_AVIC_UNACCELERATED_ACCESS: avic_unaccelerated_access_interception,
 }
 
 
@@ -189,6 +198,23 @@ def svm_skip_emulated_instruction(vcpu: KvmVcpu) -> None:
     vcpu.regs.rip += vcpu.regs.length
     vcpu.regs.retired = True
     vcpu.vmcb.int_state = False
+
+
+@kernel(FILE, was={"5.10": "svm_create_vcpu", "6.1": "svm_vcpu_create"})
+def svm_vcpu_create(vcpu: KvmVcpu) -> int:
+    return avic_init_vcpu(vcpu)
+
+
+@kernel(FILE)
+def svm_vcpu_load(vcpu: KvmVcpu) -> None:
+    if vcpu.apic.apicv_active:
+        avic_vcpu_load(vcpu)
+
+
+@kernel(FILE)
+def svm_vcpu_put(vcpu: KvmVcpu) -> None:
+    if vcpu.apic.apicv_active:
+        avic_vcpu_put(vcpu)
 
 
 @kernel(FILE)
@@ -204,6 +230,8 @@ def init_vmcb(vcpu: KvmVcpu) -> None:
     """STGI and CLGI need not exit with vGIF. An INIT takes no other intercept away, either."""
     vmcb, params = vcpu.vmcb01, vcpu.kvm.host.params
     vmcb.intercepts |= INTERCEPTS
+    if vcpu.apic.apicv_active and not vcpu.kvm.host.has("cr8_intercept_follows_avic"):
+        vmcb.intercepts.discard(hw.SVM_EXIT_WRITE_CR8)
     vmcb.v_gif_enable, vmcb.v_nmi_enable = bool(params["vgif"]), bool(params.get("vnmi"))
     if vmcb.v_gif_enable:
         vmcb.intercepts -= {hw.SVM_EXIT_STGI, hw.SVM_EXIT_CLGI}
@@ -211,6 +239,8 @@ def init_vmcb(vcpu: KvmVcpu) -> None:
     vmcb.v_nmi_pending = vmcb.v_nmi_blocking = False
     vmcb.v_irq, vmcb.v_tpr, vmcb.event_inj = False, 0, 0
     vmcb.rflags_if = vmcb.int_state = vmcb.single_step = False
+    if enable_apicv(vcpu.kvm.host) and vcpu.avic_backing_page:
+        avic_init_vmcb(vcpu)
 
 
 @kernel(FILE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.events import KvmMsr
-from kvmmodel.kvm.lapic.icr import X2APIC_ICR_RESERVED, __kvm_x2apic_icr_write, kvm_x2apic_icr_write_fast
+from kvmmodel.kvm.lapic.icr import __kvm_x2apic_icr_write, kvm_x2apic_icr_write_fast
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode
 from kvmmodel.kvm.lapic.timer import kvm_set_lapic_tscdeadline_msr
 from kvmmodel.kvm.names import kernel
@@ -54,7 +54,7 @@ def handle_fastpath_set_x2apic_icr_irqoff(vcpu: KvmVcpu, data: int) -> bool:
     simple = not data & (hw.APIC_SHORT_MASK | hw.APIC_DEST_LOGICAL | hw.APIC_MODE_MASK)
     if not simple or data >> 32 == hw.X2APIC_BROADCAST:
         return False
-    if data & X2APIC_ICR_RESERVED and vcpu.kvm.host.has("x2apic_icr_reserved_gp"):
+    if data & hw.X2APIC_ICR_RESERVED and vcpu.kvm.host.has("x2apic_icr_reserved_gp"):
         return False
     return __kvm_x2apic_icr_write(apic, data, True)
 

@@ -1,0 +1,111 @@
+"""The IOMMU's driver, as far as KVM uses it: remapping entries in guest mode, and the log of the guests' APICs.
+
+drivers/iommu/amd/iommu.c, read in 7.3.4; up to 6.12 the same under other parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kvmmodel.events import IommuMode
+from kvmmodel.kvm.host_irqs import post_irq
+from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.types import HostKernel, trace
+from kvmmodel.silicon.iommu import Iommu, Irte
+
+FILE = "drivers/iommu/amd/iommu.c"
+
+
+@dataclass(slots=True)
+class AmdIrData:
+    """struct amd_ir_data: an entry, and what it has to hold while it is in guest mode. ``cpu``: the host's own choice."""
+
+    host: HostKernel
+    irq: int
+    cpu: int
+    handler: Callable[[], None]
+    entry: Irte = field(default_factory=Irte)
+    ga_root_ptr: int = 0
+    ga_vector: int = 0
+    ga_tag: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PiData:
+    """struct amd_iommu_pi_data: what KVM wants an entry to be. ``cpu`` None: the vCPU does not run."""
+
+    ga_tag: int
+    vector: int
+    vapic_addr: int
+    is_guest_mode: bool
+    cpu: int | None
+    ga_log_intr: bool
+
+
+def can_post(host: HostKernel) -> bool:
+    """IRQ_POSTING_CAP: the IOMMU has guest mode, and the host did not switch it off (amd_iommu_intr=legacy)."""
+    return host.iommu == "vapic"
+
+
+def _run_on(entry: Irte, cpu: int | None, ga_log_intr: bool, older: bool) -> None:
+    entry.is_run = cpu is not None
+    if cpu is not None:
+        entry.destination = cpu
+    entry.ga_log_intr = ga_log_intr if cpu is None or older else False
+
+
+@kernel(FILE)
+def amd_iommu_update_ga(data: AmdIrData, cpu: int | None, ga_log_intr: bool) -> None:
+    """Where the vCPU runs now. Nothing while the entry interrupts the host."""
+    if data.entry.guest_mode:
+        _run_on(data.entry, cpu, ga_log_intr, not data.host.has("ga_log_intr_when_blocking"))
+        trace(data.host, IommuMode, data.irq, "posted", data.entry.is_run, data.entry.ga_log_intr)
+
+
+@kernel(FILE)
+def amd_iommu_activate_guest_mode(data: AmdIrData, cpu: int | None, ga_log_intr: bool) -> None:
+    data.entry.guest_mode = True
+    data.entry.ga_root_ptr, data.entry.vector, data.entry.ga_tag = data.ga_root_ptr, data.ga_vector, data.ga_tag
+    _run_on(data.entry, cpu, ga_log_intr, not data.host.has("ga_log_intr_when_blocking"))
+    trace(data.host, IommuMode, data.irq, "posted", data.entry.is_run, data.entry.ga_log_intr)
+
+
+@kernel(FILE)
+def amd_iommu_deactivate_guest_mode(data: AmdIrData) -> None:
+    """The device interrupts the host again, which passes it on."""
+    if data.entry.guest_mode:
+        data.entry = Irte(destination=data.cpu, vector=data.irq)
+        trace(data.host, IommuMode, data.irq, "remapped", False, False)
+
+
+@kernel("kernel/irq/manage.c")
+def irq_set_vcpu_affinity(data: AmdIrData, pi: PiData | None) -> int:
+    return amd_ir_set_vcpu_affinity(data, pi)
+
+
+@kernel(FILE)
+def amd_ir_set_vcpu_affinity(data: AmdIrData, pi: PiData | None) -> int:
+    """None: post to nobody."""
+    if pi is None:
+        amd_iommu_deactivate_guest_mode(data)
+        return 0
+    data.ga_root_ptr, data.ga_vector, data.ga_tag = pi.vapic_addr, pi.vector, pi.ga_tag
+    if pi.is_guest_mode:
+        amd_iommu_activate_guest_mode(data, pi.cpu, pi.ga_log_intr)
+    else:
+        amd_iommu_deactivate_guest_mode(data)
+    return 0
+
+
+@kernel(FILE)
+def iommu_poll_ga_log(iommu: Iommu, notify: Callable[[int], None]) -> None:
+    """The log's interrupt: everybody in it is told of."""
+    while iommu.log:
+        notify(iommu.log.pop(0))
+
+
+def interrupt_cpu(host: HostKernel, cpu: int, name: str) -> None:
+    """A remapped interrupt on its way to a core; ``name`` finds its handler in host_irqs."""
+    target = next(c for c in host.cpus if c.id == cpu)
+    post_irq(host, target, name, host.current.now + host.costs["ipi"])

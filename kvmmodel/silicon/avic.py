@@ -1,0 +1,212 @@
+"""The AVIC unit of one virtual CPU: what the processor does with a virtual APIC's registers, by itself.
+
+The APM is known second hand (two texts that agree). Where it is silent, ``OPEN`` has the questions and the defaults.
+The unit sees memory, the VMCB and doorbells, and knows nothing of KVM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from kvmmodel.events import AvicClearIsr, AvicLookup, AvicRing, AvicSetIrr, AvicTake, Event
+from kvmmodel.silicon import apic as hw
+from kvmmodel.silicon.avic_tables import (
+    LOGICAL_GUEST_ID,
+    LOGICAL_VALID,
+    PHYSICAL_BACKING_PAGE,
+    PHYSICAL_HOST_ID,
+    PHYSICAL_IS_RUNNING,
+    PHYSICAL_VALID,
+    BackingPage,
+    HostMemory,
+    logical_index,
+)
+from kvmmodel.silicon.vmcb import Vmcb
+
+INVALID_INT_TYPE, TARGET_NOT_RUNNING, INVALID_TARGET, INVALID_BACKING_PAGE, INVALID_IPI_VECTOR = range(5)
+XAVIC_MAX_INDEX, X2AVIC_MAX_INDEX = 255, 511  # the largest that VMRUN takes; more needs x2AVIC_EXT
+LOWEST_VECTOR = 16
+
+# Questions that manual and source leave open, and what the unit does unless it is told otherwise.
+OPEN: dict[str, str] = {
+    "avic_icr_check_order": "type",  # of an IPI whose type and vector are both wrong, which is reported: type, vector
+    "avic_ppr_low_nibble": "kept",  # of TPR, in PPR: kept, dropped
+    "avic_eoi_empty_isr": "ignored",  # an EOI with nothing in service: ignored, trap
+    "avic_self_ipi_sw_disabled": "accepted",  # with the APIC software-disabled: accepted, dropped
+    "avic_logical_empty": "invalid_target",  # no bit in the mask: invalid_target, nothing
+    "x2avic_readonly_write": "gp",  # gp, as Zen 4 is reported to do, or as the table says: table
+}
+
+
+@dataclass(slots=True)
+class AvicUnit:
+    """``ring`` sends a doorbell to the core with a host APIC ID. ``request``: evaluation found a vector to take."""
+
+    ident: int  # the guest's APIC ID of this vCPU, for the events
+    vmcb: Vmcb
+    memory: HostMemory
+    emit: Callable[[Event], None]
+    ring: Callable[[int], None]
+    open: Mapping[str, str] = field(default_factory=dict)
+    request: bool = False
+
+    def choice(self, question: str) -> str:
+        return self.open.get(question, OPEN[question])
+
+
+def vmrun_refuses(vmcb: Vmcb, x2avic_ext: bool) -> bool:
+    """Whether VMRUN ends at once with VMEXIT_INVALID: x2APIC mode without AVIC, or MAX_INDEX too large."""
+    if not vmcb.avic_enable:
+        return vmcb.x2apic_mode
+    limit = XAVIC_MAX_INDEX if not vmcb.x2apic_mode else 4095 if x2avic_ext else X2AVIC_MAX_INDEX
+    return vmcb.avic_max_index > limit
+
+
+def backing_page(unit: AvicUnit) -> BackingPage:
+    return unit.memory.pages[unit.vmcb.avic_backing_page]
+
+
+def update_ppr(unit: AvicUnit) -> None:
+    """The higher class of TPR and of the highest vector in service."""
+    page = backing_page(unit)
+    tpr, isr = page.regs.get(hw.APIC_TASKPRI, 0) & 0xFF, max(hw.highest(page.isr), 0)
+    if tpr & 0xF0 >= isr & 0xF0:
+        page.regs[hw.APIC_PROCPRI] = tpr if unit.choice("avic_ppr_low_nibble") == "kept" else tpr & 0xF0
+    else:
+        page.regs[hw.APIC_PROCPRI] = isr & 0xF0
+
+
+def evaluate(unit: AvicUnit) -> None:
+    """Look for a vector to take: at VMRUN, at a doorbell, after EOI, after a change of TPR, after an IPI to oneself."""
+    page = backing_page(unit)
+    unit.request = hw.highest(page.irr) >> 4 > page.regs.get(hw.APIC_PROCPRI, 0) >> 4
+
+
+def take(unit: AvicUnit) -> int | None:
+    """The guest can take an interrupt now: the highest vector goes from IRR to ISR. No exit, no EVENTINJ."""
+    evaluate(unit)
+    if not unit.request:
+        return None
+    page = backing_page(unit)
+    vector = hw.highest(page.irr)
+    page.irr &= ~(1 << vector)
+    page.isr |= 1 << vector
+    unit.emit(AvicTake(unit.ident, vector))
+    update_ppr(unit)
+    evaluate(unit)
+    return vector
+
+
+def write_tpr(unit: AvicUnit, value: int) -> None:
+    backing_page(unit).regs[hw.APIC_TASKPRI] = value & 0xFF
+    unit.vmcb.v_tpr = value >> 4 & 0xF
+    update_ppr(unit)
+    evaluate(unit)
+
+
+def write_eoi(unit: AvicUnit) -> int | None:
+    """None: done, the vector was an edge's. A vector: its TMR bit is set, so the exit leaves the rest to software."""
+    page = backing_page(unit)
+    vector = hw.highest(page.isr)
+    if vector < 0:
+        return 0 if unit.choice("avic_eoi_empty_isr") == "trap" else None
+    if page.tmr >> vector & 1:
+        return vector
+    page.isr &= ~(1 << vector)
+    unit.emit(AvicClearIsr(unit.ident, vector))
+    update_ppr(unit)
+    evaluate(unit)
+    return None
+
+
+def write_icr(unit: AvicUnit, low: int, high: int) -> tuple[int, int] | None:
+    """Send what the ICR says, which is in the page already. None: done. Else why not, and the index, of EXITINFO2."""
+    vector = low & hw.APIC_VECTOR_MASK
+    wrong_type = low & hw.APIC_MODE_MASK != hw.APIC_DM_FIXED or low & hw.APIC_INT_LEVELTRIG != 0
+    first, second = (wrong_type, INVALID_INT_TYPE), (vector < LOWEST_VECTOR, INVALID_IPI_VECTOR)
+    if unit.choice("avic_icr_check_order") == "vector":
+        first, second = second, first
+    for wrong, reason in (first, second):
+        if wrong:
+            return reason, 0
+    if low & hw.APIC_SHORT_MASK == hw.APIC_DEST_SELF:
+        self_ipi(unit, vector)
+        return None
+    broadcast = is_broadcast(unit, low, high)
+    targets = list(_broadcast_targets(unit, low) if broadcast else _directed_targets(unit, low, high))
+    if not targets and not broadcast:
+        return None if unit.choice("avic_logical_empty") == "nothing" else (INVALID_TARGET, 0)
+    table = unit.memory.tables[unit.vmcb.avic_physical_id]
+    for index in targets:
+        entry = table.get(index, 0) if index is not None and index <= unit.vmcb.avic_max_index else 0
+        if not entry & PHYSICAL_VALID:
+            return INVALID_TARGET, index or 0
+        if entry & PHYSICAL_BACKING_PAGE not in unit.memory.pages:
+            return INVALID_BACKING_PAGE, index or 0
+    return _deliver(unit, vector, [index for index in targets if index is not None])
+
+
+def self_ipi(unit: AvicUnit, vector: int) -> None:
+    """The physical table is not looked at."""
+    page = backing_page(unit)
+    enabled = page.regs.get(hw.APIC_SPIV, 0) & hw.APIC_SPIV_APIC_ENABLED
+    if enabled or unit.choice("avic_self_ipi_sw_disabled") == "accepted":
+        page.irr |= 1 << vector
+        unit.emit(AvicSetIrr(unit.ident, vector))
+        evaluate(unit)
+
+
+def is_broadcast(unit: AvicUnit, low: int, high: int) -> bool:
+    """Both shorthands that mean all; or the destination that does."""
+    if low & hw.APIC_SHORT_MASK:
+        return True
+    return high == hw.X2APIC_BROADCAST if unit.vmcb.x2apic_mode else high >> 24 == hw.APIC_BROADCAST
+
+
+def _broadcast_targets(unit: AvicUnit, low: int) -> Iterator[int]:
+    """Every valid entry; invalid ones are passed over without a word."""
+    but_self = low & hw.APIC_SHORT_MASK == hw.APIC_DEST_ALLBUT
+    for index, entry in sorted(unit.memory.tables[unit.vmcb.avic_physical_id].items()):
+        if entry & PHYSICAL_VALID and index <= unit.vmcb.avic_max_index and not (but_self and index == unit.ident):
+            yield index
+
+
+def _directed_targets(unit: AvicUnit, low: int, high: int) -> Iterator[int | None]:
+    """Guest APIC IDs; None for a logical ID that the logical table has no valid entry for."""
+    x2apic = unit.vmcb.x2apic_mode
+    dest = high if x2apic else high >> 24
+    if not low & hw.APIC_DEST_LOGICAL:
+        yield dest
+    elif x2apic:
+        yield from ((dest >> 16) << 4 | bit for bit in range(16) if dest >> bit & 1)
+    else:
+        flat = backing_page(unit).regs.get(hw.APIC_DFR, hw.APIC_DFR_FLAT) == hw.APIC_DFR_FLAT
+        bits, cluster = (dest, 0) if flat else (dest & 0xF, dest & 0xF0)
+        table = unit.memory.tables[unit.vmcb.avic_logical_id]
+        for bit in range(8):
+            if bits >> bit & 1:
+                slot = logical_index(cluster | 1 << bit, flat)
+                entry = table.get(slot, 0) if slot is not None else 0
+                yield entry & LOGICAL_GUEST_ID if entry & LOGICAL_VALID else None
+
+
+def _deliver(unit: AvicUnit, vector: int, targets: list[int]) -> tuple[int, int] | None:
+    """First every IRR bit, then, target by target, a doorbell, or the exit if one is not running."""
+    table, waiting = unit.memory.tables[unit.vmcb.avic_physical_id], None
+    for index in targets:
+        unit.memory.pages[table[index] & PHYSICAL_BACKING_PAGE].irr |= 1 << vector
+        unit.emit(AvicSetIrr(index, vector))
+    for index in targets:
+        entry = table[index]
+        running = entry & PHYSICAL_IS_RUNNING != 0
+        unit.emit(AvicLookup(index, running))
+        if running:
+            unit.emit(AvicRing(index, entry & PHYSICAL_HOST_ID))
+            if index == unit.ident:
+                evaluate(unit)
+            else:
+                unit.ring(entry & PHYSICAL_HOST_ID)
+        elif waiting is None:
+            waiting = index
+    return None if waiting is None else (TARGET_NOT_RUNNING, waiting)

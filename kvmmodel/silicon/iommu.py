@@ -1,0 +1,55 @@
+"""The IOMMU's interrupt remapping: a device's message becomes a host interrupt, or is posted into a backing page.
+
+128-bit entries of a table that the IOMMU reads; drivers/iommu/amd names their fields. Known second hand as AVIC is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kvmmodel.events import Event, IommuGaLog, IommuPost
+from kvmmodel.silicon.avic_tables import HostMemory
+
+
+@dataclass(slots=True)
+class Irte:
+    """A remapping entry. ``guest_mode``: post to the page at ``ga_root_ptr``; else interrupt the host with ``vector``.
+
+    ``is_run``: ring the core ``destination``. ``ga_log_intr``: else write ``ga_tag`` into the guest APIC log.
+    """
+
+    guest_mode: bool = False
+    destination: int = 0
+    vector: int = 0
+    is_run: bool = False
+    ga_log_intr: bool = False
+    ga_tag: int = 0
+    ga_root_ptr: int = 0
+
+
+@dataclass(slots=True)
+class Iommu:
+    """``log`` is the guest APIC log: tags of vCPUs that somebody has to look at, with an interrupt to the host."""
+
+    memory: HostMemory
+    emit: Callable[[Event], None]
+    ring: Callable[[int], None]
+    interrupt_host: Callable[[Irte], None]
+    interrupt_log: Callable[[], None]
+    log: list[int] = field(default_factory=list)
+
+
+def message(iommu: Iommu, irte: Irte) -> None:
+    """A device sends the MSI that this entry remaps."""
+    if not irte.guest_mode:
+        iommu.interrupt_host(irte)
+        return
+    iommu.memory.pages[irte.ga_root_ptr].irr |= 1 << irte.vector
+    iommu.emit(IommuPost(irte.vector, irte.is_run, irte.ga_tag))
+    if irte.is_run:
+        iommu.ring(irte.destination)
+    elif irte.ga_log_intr:
+        iommu.log.append(irte.ga_tag)
+        iommu.emit(IommuGaLog(irte.ga_tag))
+        iommu.interrupt_log()
