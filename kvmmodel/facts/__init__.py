@@ -1,7 +1,7 @@
 """Facts: data, not code.
 
 What the kernel, the processor and the recordings say lives in TOML files in this folder: one row, one place. The model,
-the tools and the book read the same rows. This module only loads a file; typed views of it are modules beside it.
+the tools and the book read the same rows. This module only loads files; typed views of them are modules beside it.
 """
 
 import tomllib
@@ -12,5 +12,11 @@ from typing import Any
 
 @cache
 def load(name: str) -> dict[str, Any]:
-    """Return the contents of `name`.toml. The dict is shared between callers: do not change it."""
+    """Return the contents of `name`.toml, "folder/file" too. The dict is shared between callers: do not change it."""
     return tomllib.loads(resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def files(folder: str) -> tuple[str, ...]:
+    """The names that `load` takes for the TOML files of a folder, in order."""
+    found = (entry.name for entry in resources.files(__name__).joinpath(folder).iterdir())
+    return tuple(sorted(f"{folder}/{name.removesuffix('.toml')}" for name in found if name.endswith(".toml")))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvmmodel.facts import load
-from kvmmodel.facts.releases import Kernel, version
+from kvmmodel.facts.releases import Kernel, at
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def processor(name: str) -> Processor:
 def resolve(cpu: Processor, kernel: Kernel, asked: dict[str, Any]) -> dict[str, Any]:
     """The parameters as they are once the modules are loaded. ValueError for one that this release does not have."""
     table = load("params")
-    here = {name: _default(row, kernel) for name, row in table.items()}
+    here = {name: at(row["default"], kernel, row.get("until")) for name, row in table.items()}
     for name in asked:
         if here.get(name) is None:
             names = ", ".join(n for n, v in here.items() if v is not None)
@@ -53,14 +53,3 @@ def resolve(cpu: Processor, kernel: Kernel, asked: dict[str, Any]) -> dict[str, 
         if name in found and not all(found.get(other, True) for other in row.get("requires", ())):
             found[name] = False
     return found
-
-
-def _default(row: dict[str, Any], kernel: Kernel) -> Any:
-    """None: this release has no such parameter."""
-    value, until = None, row.get("until")
-    if until is not None and version(kernel.series) >= version(until):
-        return None
-    for since, default in row["default"].items():
-        if version(kernel.series) >= version(since):
-            value = default
-    return value

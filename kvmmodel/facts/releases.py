@@ -1,26 +1,42 @@
-"""Kernel releases: a name resolved to a point release, and the behaviours it has."""
+"""Kernel releases: a name resolved to a point release, and the behaviours it has.
+
+What differs between releases is one row a behaviour, in changes/, a file an area. The model asks for a behaviour by id
+and never compares versions.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
-from kvmmodel.facts import load
+from kvmmodel.facts import files, load
 
 BUILT = re.compile(r"(\d+\.\d+)\.(\d+)([-+][\w.+~-]+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row of changes.toml."""
+    """One row of changes/: a behaviour, and which releases have it.
+
+    since    the first mainline series, of those modelled, that has it; "5.10" would be: always
+    stable   older series that took it, each with the first point release known to have it
+    commit   the hash that brought it to mainline, or several with ", " between; None: not known
+    how      recorded, source, mail, manual, inferred, recalled
+    source   where it was read or seen, and the mainline release where known
+    summary  what the release does; what it did before
+    area     the file's name
+    """
 
     id: str
     since: str
     stable: tuple[tuple[str, str], ...]
+    commit: str | None
     how: str
     source: str
     summary: str
+    area: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +51,7 @@ class Kernel:
     def has(self, behaviour: str) -> bool:
         """Whether this release behaves so. KeyError for an id that the facts don't have."""
         if behaviour not in changes():
-            raise KeyError(f"no behaviour {behaviour!r} in facts/changes.toml")
+            raise KeyError(f"no behaviour {behaviour!r} in facts/changes")
         return behaviour in self.behaviours
 
     @property
@@ -50,18 +66,34 @@ def series() -> tuple[str, ...]:
 
 @cache
 def changes() -> dict[str, Change]:
-    """Every behaviour that differs between releases, by id."""
-    return {
-        row["id"]: Change(
-            row["id"], row["since"], tuple(row.get("stable", {}).items()), row["how"], row["source"], row["summary"]
-        )
-        for row in load("changes")["change"]
-    }
+    """Every behaviour that differs between releases, by id. ValueError for an id that has two rows."""
+    found: dict[str, Change] = {}
+    for file in files("changes"):
+        for row in load(file)["change"]:
+            if row["id"] in found:
+                raise ValueError(f"facts/changes has two rows {row['id']!r}, in {found[row['id']].area} and {file}")
+            found[row["id"]] = _change(row, file.partition("/")[2])
+    return found
+
+
+def _change(row: dict[str, Any], area: str) -> Change:
+    stable = tuple(row.get("stable", {}).items())
+    known = (row.get("commit"), row["how"], row["source"], row["summary"])
+    return Change(row["id"], row["since"], stable, *known, area)
 
 
 def version(text: str) -> tuple[int, ...]:
     """ "6.12.95" as (6, 12, 95)."""
     return tuple(int(part) for part in text.split("."))
+
+
+def at(table: dict[str, Any], kernel: Kernel, until: str | None = None) -> Any:
+    """What holds in a release, of values keyed by the series they hold from. None before the first and from until on."""
+    here = version(kernel.series)
+    if until is not None and here >= version(until):
+        return None
+    held = [(version(since), value) for since, value in table.items() if version(since) <= here]
+    return max(held, key=lambda one: one[0])[1] if held else None
 
 
 @cache
