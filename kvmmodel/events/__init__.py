@@ -44,7 +44,6 @@ from kvmmodel.events.avic import (
     IommuGaLog,
     IommuMode,
     IommuPost,
-    KvmPiIrteUpdate,
     KvmApicvAcceptIrq,
     KvmApicvUpdateRequest,
     KvmAvicDoorbell,
@@ -52,6 +51,7 @@ from kvmmodel.events.avic import (
     KvmAvicIncompleteIpi,
     KvmAvicKickVcpuSlowpath,
     KvmAvicUnacceleratedAccess,
+    KvmPiIrteUpdate,
 )
 from kvmmodel.events.base import Event
 from kvmmodel.events.guest import (
@@ -99,10 +99,6 @@ from kvmmodel.events.tracepoints import (
 )
 
 __all__ = [
-    "IommuGaLog",
-    "IommuMode",
-    "IommuPost",
-    "KvmPiIrteUpdate",
     "Ack",
     "AvicClearIsr",
     "AvicDoorbell",
@@ -126,6 +122,9 @@ __all__ = [
     "HostIrq",
     "Instruction",
     "IoapicMessage",
+    "IommuGaLog",
+    "IommuMode",
+    "IommuPost",
     "IrqWindow",
     "Kick",
     "KvmAckIrq",
@@ -151,6 +150,7 @@ __all__ = [
     "KvmMmio",
     "KvmMsiSetIrq",
     "KvmMsr",
+    "KvmPiIrteUpdate",
     "KvmPicSetIrq",
     "KvmPio",
     "KvmPvEoi",

@@ -19,7 +19,7 @@ FILE = "drivers/iommu/amd/iommu.c"
 
 @dataclass(slots=True)
 class AmdIrData:
-    """struct amd_ir_data: an entry, and what it has to hold while it is in guest mode. ``cpu``: the host's own choice."""
+    """struct amd_ir_data: an entry, and what it has to hold in guest mode. ``cpu``: where the host takes it else."""
 
     host: HostKernel
     irq: int

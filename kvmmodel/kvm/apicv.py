@@ -1,13 +1,14 @@
 """When APICv, on AMD: AVIC, is active. Reasons against it are kept per VM; each vCPU follows when it next enters.
 
 A vCPU's apicv_active is a copy that holds between VM entry and VM exit; elsewhere it may lag behind the VM's reasons.
-Read in 6.1.176, 6.12.117, 7.2.13 and 7.3.4; what is said of 5.10, 5.15, 6.6 and 6.18 is from facts that others read there.
+Read in 6.1.176, 6.12.117, 7.2.13 and 7.3.4. Of 5.10, 5.15, 6.6 and 6.18 it does what facts/changes says, no more.
 """
 
 from __future__ import annotations
 
 from kvmmodel.events import KvmApicvInhibitChanged, KvmApicvUpdateRequest
-from kvmmodel.facts.inhibits import bit, names
+from kvmmodel.facts.inhibits import bit, reasons
+from kvmmodel.facts.inhibits import reason as named
 from kvmmodel.kvm.kvm_main import kvm_make_all_cpus_request
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode, kvm_apic_hw_enabled
 from kvmmodel.kvm.names import kernel
@@ -20,30 +21,28 @@ IRQWIN = "IRQWIN"
 
 
 def enable_apicv(host: HostKernel) -> bool:
-    """The module's verdict. Without it no VM ever has AVIC, and no reason but DISABLED is recorded or traced."""
+    """The module's verdict. Without it no VM ever has AVIC, and no later reason is recorded or traced."""
     return bool(host.params["avic"])
 
 
 @kernel(X86)
 def kvm_apicv_init(kvm: Kvm) -> None:
     """A new VM has no local APICs yet: ABSENT, until userspace creates the irqchip. Without APICv: DISABLED for good."""
-    if not enable_apicv(kvm.host):
-        set_or_clear_apicv_inhibit(kvm, "DISABLED", True)
-    elif kvm.host.has("absent_inhibit"):
-        set_or_clear_apicv_inhibit(kvm, "ABSENT", True)
+    off, host = not enable_apicv(kvm.host), kvm.host
+    if host.has("absent_inhibit") and not (off and host.has("one_first_inhibit")):
+        set_or_clear_apicv_inhibit(kvm, kvm.inhibits, "ABSENT", True)
+    if off:
+        set_or_clear_apicv_inhibit(kvm, kvm.inhibits, "DISABLED", True)
 
 
 @kernel(X86, since="6.1")
-def set_or_clear_apicv_inhibit(kvm: Kvm, reason: str, on: bool) -> None:
-    """Change the mask; traced whether it changed or not."""
-    (kvm.inhibits.add if on else kvm.inhibits.discard)(reason)
+def set_or_clear_apicv_inhibit(kvm: Kvm, inhibits: set[str], reason: str, on: bool) -> None:
+    """Change a mask, traced whether that changes anything or not."""
+    (inhibits.add if on else inhibits.discard)(reason)
     if kvm.host.has("inhibit_traced_on_every_call"):
-        number = bit(kvm.host.kernel, reason)
-        trace(kvm.host, KvmApicvInhibitChanged, number, reason, on, inhibits_mask(kvm))
-
-
-def inhibits_mask(kvm: Kvm) -> int:
-    return sum(1 << bit(kvm.host.kernel, reason) for reason in kvm.inhibits)
+        found = named(kvm.host.kernel, reason)
+        mask = sum(1 << bit(kvm.host.kernel, one) for one in inhibits)
+        trace(kvm.host, KvmApicvInhibitChanged, found.bit, found.name, on, mask)
 
 
 def kvm_set_apicv_inhibit(kvm: Kvm, reason: str) -> None:
@@ -60,19 +59,21 @@ def kvm_set_or_clear_apicv_inhibit(kvm: Kvm, reason: str, on: bool) -> None:
         __kvm_set_or_clear_apicv_inhibit(kvm, reason, on)
 
 
-@kernel(X86, was={"5.10": None, "5.15": "__kvm_request_apicv_update", "6.1": "__kvm_set_or_clear_apicv_inhibit"})
+@kernel(X86, since="5.15", was={"5.15": "__kvm_request_apicv_update", "6.1": "__kvm_set_or_clear_apicv_inhibit"})
 def __kvm_set_or_clear_apicv_inhibit(kvm: Kvm, reason: str, on: bool) -> None:
     """Only from none to some reasons, or back, does it concern the vCPUs: all are asked, and called out of the guest.
 
     They are asked before the mask changes, and wait for that. 5.10 changed it first, and updated the caller itself.
     """
-    if reason not in names(kvm.host.kernel):
-        return
     host, before = kvm.host, bool(kvm.inhibits)
+    if not any(one.id == reason and one.avic for one in reasons(host.kernel)):
+        return
     after = set(kvm.inhibits)
-    _change(kvm, after, reason, on)
-    if host.has("irqwin_counted"):
-        _change(kvm, after, IRQWIN, kvm.apicv_nr_irq_window_req > 0)
+    counted = host.has("irqwin_counted")
+    if reason != IRQWIN or not counted:
+        set_or_clear_apicv_inhibit(kvm, after, reason, on)
+    if counted:
+        set_or_clear_apicv_inhibit(kvm, after, IRQWIN, kvm.apicv_nr_irq_window_req > 0)
     if before == bool(after):
         kvm.inhibits = after
         return
@@ -81,7 +82,7 @@ def __kvm_set_or_clear_apicv_inhibit(kvm: Kvm, reason: str, on: bool) -> None:
     caller = None
     if not host.has("apicv_update_kicks_first"):
         kvm.inhibits = after
-        caller = host.current.running_vcpu
+        caller = host.current.running_vcpu if not host.has("apicv_update_by_request") else None
     kvm_make_all_cpus_request(kvm, KVM_REQ_APICV_UPDATE, caller)
     kvm.inhibits = after
     if after:
@@ -90,30 +91,16 @@ def __kvm_set_or_clear_apicv_inhibit(kvm: Kvm, reason: str, on: bool) -> None:
         kvm_vcpu_update_apicv(caller)
 
 
-def _change(kvm: Kvm, inhibits: set[str], reason: str, on: bool) -> None:
-    """In a copy of the mask, and traced."""
-    if reason == IRQWIN and kvm.host.has("irqwin_counted"):
-        on = kvm.apicv_nr_irq_window_req > 0
-    (inhibits.add if on else inhibits.discard)(reason)
-    if kvm.host.has("inhibit_traced_on_every_call"):
-        kernel_, mask = kvm.host.kernel, sum(1 << bit(kvm.host.kernel, r) for r in inhibits)
-        trace(kvm.host, KvmApicvInhibitChanged, bit(kernel_, reason), reason, on, mask)
-
-
 @kernel(X86, since="7.2")
 def kvm_inc_or_dec_irq_window_inhibit(kvm: Kvm, inc: bool) -> None:
-    """Count the vCPUs that wait for a window. With another reason there, that is all: IRQWIN follows at the next change."""
+    """Count the vCPUs that wait for a window. With another reason there, IRQWIN follows at the next change."""
     if not enable_apicv(kvm.host):
         return
     kvm.apicv_nr_irq_window_req += 1 if inc else -1
     if kvm.inhibits - {IRQWIN}:
         return
     if kvm.apicv_nr_irq_window_req == int(inc):
-        __kvm_set_or_clear_irqwin(kvm)
-
-
-def __kvm_set_or_clear_irqwin(kvm: Kvm) -> None:
-    __kvm_set_or_clear_apicv_inhibit(kvm, IRQWIN, kvm.apicv_nr_irq_window_req > 0)
+        __kvm_set_or_clear_apicv_inhibit(kvm, IRQWIN, inc)
 
 
 @kernel(X86)
@@ -128,14 +115,14 @@ def kvm_vcpu_apicv_activated(vcpu: KvmVcpu) -> bool:
     return kvm_apicv_activated(vcpu.kvm) and not own
 
 
-@kernel(X86, was={"5.10": None, "6.1": "kvm_vcpu_update_apicv", "6.6": "__kvm_vcpu_update_apicv"})
+@kernel(X86, since="6.1")
 def __kvm_vcpu_update_apicv(vcpu: KvmVcpu) -> None:
     """The vCPU follows. An interrupt that came while AVIC was active made no request, so going inactive makes one."""
     apic, host = vcpu.apic, vcpu.kvm.host
     activate = kvm_vcpu_apicv_activated(vcpu)
     if host.has("apicv_apic_disabled"):
         activate = activate and kvm_apic_hw_enabled(apic)
-    if apic.apicv_active == activate and host.has("apicv_update_kicks_first"):
+    if apic.apicv_active == activate and host.has("apicv_update_if_changed"):
         return
     apic.apicv_active = activate
     kvm_apic_update_apicv(apic)
@@ -165,7 +152,7 @@ def kvm_inhibit_apic_access_page(kvm: Kvm) -> None:
     kvm.apic_access_memslot_enabled = kvm.apic_page_mapped = False
 
 
-@kernel(LAPIC, was={"5.10": None, "6.6": "kvm_alloc_apic_access_page"})
+@kernel(LAPIC, since="6.6")
 def kvm_alloc_apic_access_page(kvm: Kvm) -> None:
     """A memory slot for the xAPIC page. Up to 6.1 it is avic_alloc_access_page."""
     if not kvm.apic_access_memslot_inhibited:

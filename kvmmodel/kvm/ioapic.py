@@ -15,6 +15,7 @@ from kvmmodel.kvm.ack import (
     kvm_notify_acked_irq,
     kvm_notify_irqfd_resampler,
 )
+from kvmmodel.kvm.apicv import kvm_apicv_activated
 from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request, kvm_make_scan_ioapic_request_mask
 from kvmmodel.kvm.lapic.accept import RtcStatus, kvm_irq_delivery_to_apic
 from kvmmodel.kvm.lapic.map import LapicIrq, kvm_apic_match_dest, kvm_bitmap_or_dest_vcpus
@@ -102,16 +103,34 @@ def ioapic_set_irq(kvm: Kvm, ioapic: KvmIoapic, pin: int, level: bool, line_stat
     if not level:
         ioapic.irr &= ~mask
         result = 1
-    elif pin == RTC_GSI and line_status and ioapic.rtc_status.pending_eoi > 0:
-        result = 0
     else:
-        again = ioapic.irr & mask
-        ioapic.irr |= mask
-        if not is_level(entry):
-            ioapic.irr_delivered &= ~mask
-        result = 0 if again and not is_level(entry) else ioapic_service(kvm, ioapic, pin, line_status)
+        result = _raise(kvm, ioapic, pin, line_status)
     trace(kvm.host, KvmIoapicSetIrq, entry, pin, result == 0)
     return result
+
+
+def _raise(kvm: Kvm, ioapic: KvmIoapic, pin: int, line_status: bool) -> int:
+    entry, mask = ioapic.redirtbl[pin], 1 << pin
+    if not is_level(entry) and kvm_apicv_activated(kvm):
+        ioapic_lazy_update_eoi(kvm, ioapic, pin)
+    if pin == RTC_GSI and line_status and ioapic.rtc_status.pending_eoi > 0:
+        return 0
+    again = ioapic.irr & mask
+    ioapic.irr |= mask
+    if not is_level(entry):
+        ioapic.irr_delivered &= ~mask
+    return 0 if again and not is_level(entry) else ioapic_service(kvm, ioapic, pin, line_status)
+
+
+@kernel(FILE)
+def ioapic_lazy_update_eoi(kvm: Kvm, ioapic: KvmIoapic, pin: int) -> None:
+    """AVIC keeps the EOI of an edge to itself: look now whether the last one has been ended."""
+    irq = decode(ioapic.redirtbl[pin])
+    for vcpu in kvm.vcpus:
+        meant = kvm_apic_match_dest(vcpu, None, irq.shorthand, irq.dest_id, irq.dest_mode)
+        if meant and not (vcpu.apic.irr | vcpu.apic.isr) >> irq.vector & 1:
+            rtc_irq_eoi(ioapic, vcpu, irq.vector)
+            break
 
 
 @kernel(FILE)

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from errno import EAGAIN
 from typing import TypeVar
 
-from kvmmodel.events import KvmApicvInhibitChanged, KvmUserspaceExit
+from kvmmodel.events import KvmUserspaceExit
 from kvmmodel.kvm import (
     i8259,
     svm,  # noqa: F401 -- loads the vendor module
 )
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
+from kvmmodel.kvm.apicv import kvm_apicv_init, kvm_clear_apicv_inhibit
 from kvmmodel.kvm.i8254 import kvm_create_pit, kvm_pit_set_reinject, kvm_vm_ioctl_get_pit2, kvm_vm_ioctl_set_pit2
 from kvmmodel.kvm.ioapic import kvm_get_ioapic, kvm_ioapic_init, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
@@ -76,7 +77,16 @@ def kvm_vcpu_ioctl(call: Callable[..., T], *args: object) -> T:
 
 @kernel(X86)
 def kvm_arch_vcpu_ioctl(call: Callable[..., T], *args: object) -> T:
-    return call(*args)
+    """What any of them does first and last is to load the vCPU on this CPU, and put it."""
+    vcpu = next(arg for arg in args if isinstance(arg, KvmVcpu))
+    outside = vcpu.run is None
+    if outside:
+        vcpu_load(vcpu)
+    try:
+        return call(*args)
+    finally:
+        if outside:
+            vcpu_put(vcpu)
 
 
 def vm_ioctl(call: Callable[..., T], *args: object) -> T:
@@ -93,20 +103,19 @@ def vcpu_ioctl(call: Callable[..., T], *args: object) -> T:
 
 @kernel(X86)
 def kvm_arch_vcpu_create(kvm: Kvm, task: Task, vcpu_id: int) -> KvmVcpu:
+    """ValueError where KVM_CREATE_VCPU returns EINVAL: the ID is beyond AVIC's tables, up to 6.12."""
+    kvm_x86_ops.vcpu_precreate(kvm)
     vcpu = KvmVcpu(vcpu_id, kvm, task, task.cpu)
+    kvm_create_lapic(vcpu)
+    if kvm_x86_ops.vcpu_create(vcpu):
+        raise ValueError(f"KVM_CREATE_VCPU refuses the ID {vcpu_id} (EINVAL): AVIC's tables end before it")
     task.vcpu = vcpu
     kvm.vcpus.append(vcpu)
-    kvm_create_lapic(vcpu)
     vcpu.mp_state = KVM_MP_STATE_RUNNABLE if vcpu_id == 0 else KVM_MP_STATE_UNINITIALIZED
+    vcpu_load(vcpu)
     kvm_vcpu_reset(vcpu, False)
+    vcpu_put(vcpu)
     return vcpu
-
-
-@kernel(X86)
-def kvm_apicv_init(kvm: Kvm) -> None:
-    """Without APICv the VM is inhibited for good."""
-    kvm.inhibits.add("DISABLED")
-    trace(kvm.host, KvmApicvInhibitChanged, 0, "DISABLED", True, 1)
 
 
 @kernel(X86)
@@ -155,6 +164,16 @@ def create_vcpu(kvm: Kvm, task: Task, vcpu_id: int) -> KvmVcpu:
     return vm_ioctl(kvm_arch_vcpu_create, kvm, task, vcpu_id)
 
 
+def set_cpuid2(vcpu: KvmVcpu) -> None:
+    """KVM_SET_CPUID2, of what the VM has in CPUID."""
+    vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_vcpu_after_set_cpuid, vcpu)
+
+
+@kernel("arch/x86/kvm/cpuid.c")
+def kvm_vcpu_after_set_cpuid(vcpu: KvmVcpu) -> None:
+    kvm_x86_ops.vcpu_after_set_cpuid(vcpu)
+
+
 def set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
     """KVM_SET_SREGS, as far as delivery goes: CR8, and with it the CR8 intercept. Every VMM does it before KVM_RUN."""
     vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_arch_vcpu_ioctl_set_sregs, vcpu, cr8)
@@ -194,6 +213,7 @@ def create_vm(kvm: Kvm) -> None:
         kvm.pic = i8259.KvmPic()
         kvm_ioapic_init(kvm)
         kvm_setup_default_ioapic_and_pic_routing(kvm)
+    kvm_clear_apicv_inhibit(kvm, "ABSENT")
 
 
 def create_pit2(kvm: Kvm, cpu: int) -> None:

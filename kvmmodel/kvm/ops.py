@@ -40,6 +40,7 @@ class KvmX86Ops:
     deliver_posted_interrupt: Callable[[KvmVcpu, int], int]
     vcpu_precreate: Callable[[Kvm], None]
     vcpu_create: Callable[[KvmVcpu], int]
+    vcpu_after_set_cpuid: Callable[[KvmVcpu], None]
     vcpu_load: Callable[[KvmVcpu], None]
     vcpu_put: Callable[[KvmVcpu], None]
     vcpu_blocking: Callable[[KvmVcpu], None]

@@ -113,6 +113,7 @@ class HostKernel:
     delayed: list[DelayedWork] = field(default_factory=list)
     order: int = 0  # breaks ties between events of the same ns
     memory: HostMemory = field(default_factory=HostMemory)
+    open_points: dict[str, str] = field(default_factory=dict)  # answers to what the manual leaves open, else defaults
     iommu: str | None = "vapic"  # "legacy": without guest mode, None: no IOMMU
     device_irqs: dict[str, Callable[[], None]] = field(default_factory=dict)  # a host interrupt's name -> its handler
 
@@ -293,6 +294,7 @@ class Kvm:
     bus_cycle_ns: int = 1
     maxphyaddr: int = 48  # CPUID: width of a guest-physical address
     smm: bool = True  # CONFIG_KVM_SMM, from 6.2 on an option that distributions set
+    svm_cpuid: bool = False  # the guest's CPUID shows SVM
     irqchip: str | None = "kernel"
     vcpus: list[KvmVcpu] = field(default_factory=list)
     nr_reserved_ioapic_pins: int = 0  # with irqchip="split": how many GSIs are pins of userspace's IOAPIC
@@ -305,6 +307,7 @@ class Kvm:
     apic_access_memslot_enabled: bool = False
     apic_access_memslot_inhibited: bool = False
     apic_page_mapped: bool = False  # nested paging has an entry for the xAPIC page
+    max_vcpu_ids: int = 4096  # KVM_CAP_MAX_VCPU_ID, by default KVM_MAX_VCPU_IDS
     sev: bool = False
     avic_vm_id: int = 0
     avic_physical_id_table: int = 0  # address of the page, 0: none

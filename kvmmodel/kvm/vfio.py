@@ -65,7 +65,7 @@ def kvm_arch_update_irqfd_routing(irqfd: Irqfd) -> None:
         kvm_pi_update_irte(irqfd)
 
 
-@kernel(IRQ, was={"5.10": None, "6.18": "kvm_pi_update_irte"})
+@kernel(IRQ, since="6.18")
 def kvm_pi_update_irte(irqfd: Irqfd) -> None:
     """Posted if it is a message for one vCPU, Fixed or lowest priority; else the host gets it, and KVM after it."""
     kvm, routes = irqfd.kvm, irqfd.kvm.routing.get(irqfd.gsi, [])

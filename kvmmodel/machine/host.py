@@ -40,11 +40,6 @@ class Host:
 
         if not self.processor.features:
             raise ValueError(f"CPU {self.processor.name!r} has no SVM: kvm_amd does not load, so there are no VMs")
-        if self.params["avic"]:
-            raise ValueError(
-                f"avic resolves to Y on {self.processor.name} with kernel {self.kernel.release}, "
-                "and this version models delivery with AVIC off only: pass avic=False (--avic off)"
-            )
         return Vm(self, vcpus, x2apic=x2apic, boot=boot, **options)
 
     def start(self, cpus: list[int]) -> HostKernel:

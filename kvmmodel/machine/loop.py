@@ -6,7 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kvmmodel.events import SchedIn, SchedOut, VmRun
-from kvmmodel.guest.cpu import GuestCpu, execute, fetch, leave, take_virq, take_vnmi, vmrun, vnmi, window
+from kvmmodel.guest.cpu import (
+    GuestCpu,
+    avic_due,
+    doorbell,
+    execute,
+    fetch,
+    leave,
+    take_avic,
+    take_virq,
+    take_vnmi,
+    vmrun,
+    vnmi,
+    window,
+)
 from kvmmodel.kvm import host_irqs, ioctl, sched
 from kvmmodel.kvm.names import boundary
 from kvmmodel.kvm.types import POLL, VMRUN, Cpu, HostKernel, Kvm, KvmVcpu, Task, trace
@@ -51,7 +64,7 @@ def ready_at(machine: Machine, cpu: Cpu) -> int:
     if thread.guest is None or not thread.in_guest:
         return cpu.now
     guest = thread.guest
-    if window(guest) or vnmi(guest) or guest.vmcb.exit_code:
+    if window(guest) or vnmi(guest) or avic_due(guest) or guest.vmcb.exit_code:
         return cpu.now
     insn = guest.levels[-1].insn if guest.levels else None
     if insn is None:
@@ -71,6 +84,8 @@ def _next_irq(host: HostKernel, cpu: Cpu) -> int:
     times = [t.expires for t in host.timers if t.cpu == cpu.id and t.expires is not None]
     if cpu.irqs:
         times.append(cpu.irqs[0][0])
+    if cpu.doorbells and cpu.current is not None:
+        times.append(min(cpu.doorbells))
     if cpu.queue and cpu.current is not None and not cpu.need_resched:
         times.append(cpu.slice_end)
     return max(min(times), cpu.now) if times else NEVER
@@ -199,10 +214,14 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
     """One instruction of the guest, or the exit that a host interrupt or an open window forces."""
     host, guest = machine.host, thread.guest
     assert guest is not None
+    if _doorbells(cpu):
+        doorbell(guest, cpu.id)
     if host_irqs.irq_pending(host, cpu):
         leave(guest, SVM_EXIT_INTR)
     elif vnmi(guest):
         take_vnmi(guest)
+    elif avic_due(guest):
+        take_avic(guest)
     elif window(guest):
         take_virq(guest)
     elif not guest.vmcb.exit_code:
@@ -222,6 +241,13 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
     _run_vcpu(machine, cpu, thread)
 
 
+def _doorbells(cpu: Cpu) -> bool:
+    """Whether one has arrived; those that have are gone then. One that comes while no guest runs does nothing."""
+    arrived = [at for at in cpu.doorbells if at <= cpu.now]
+    cpu.doorbells = [at for at in cpu.doorbells if at > cpu.now]
+    return bool(arrived)
+
+
 def prefetch(guest: GuestCpu) -> None:
     """Have the next instruction ready; a guest that spins leaves an interrupt shadow."""
     insn = fetch(guest)
@@ -239,6 +265,7 @@ def _run_vcpu(machine: Machine, cpu: Cpu, thread: Thread) -> None:
         host.spend("vmrun")
         machine.trace.guest_of[guest.ident] = thread.in_guest = True
         trace(host, VmRun, vcpu.vcpu_id, vcpu.vmcb.event_inj)
+        _doorbells(cpu)  # VMRUN looks into the IRR anyway
         guest.vmcb = vcpu.vmcb
         vmrun(guest)
         if not host_irqs.irq_pending(host, cpu):  # else the exit comes before the guest's next instruction

@@ -10,6 +10,7 @@ from kvmmodel.guest.cpu import Code, GuestCpu, Level
 from kvmmodel.guest.program import BUILT_IN_BODIES, World, handler, parse, program, smi_handler
 from kvmmodel.kvm import eventfd, ioctl, mmu_notifier
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
+from kvmmodel.kvm.host_irqs import ring
 from kvmmodel.kvm.i8254 import STATE2_SIZE as PIT_STATE_SIZE
 from kvmmodel.kvm.i8259 import STATE as PIC_STATE
 from kvmmodel.kvm.ioapic import IOAPIC_STATE_SIZE
@@ -21,6 +22,7 @@ from kvmmodel.machine.breakable import BREAKABLE
 from kvmmodel.machine.loop import Machine, Thread, prefetch, run, start
 from kvmmodel.machine.record import Trace
 from kvmmodel.machine.vcpu import Vcpu
+from kvmmodel.silicon.avic import AvicUnit
 
 if TYPE_CHECKING:
     from kvmmodel.machine.host import Host
@@ -125,7 +127,18 @@ class Vm:
             self._sink,
             lambda: host.current.now,
             equal_priority_wins="virq_at_equal_priority" in host.features,
+            apic_page_mapped=lambda: self.machine.kvm.apic_page_mapped,
+            x2avic_ext="x2avic_ext" in host.features,
         )
+        if {"avic", "avic_hidden"} & host.features:
+            inside.avic = AvicUnit(
+                ident,
+                kvm_vcpu.vmcb,
+                host.memory,
+                self._sink,
+                lambda cpu: ring(host, cpu_of(host, cpu)),
+                host.open_points,
+            )
         inside.smi_handler = lambda: smi_handler(inside, self.world)
         self.world.guests.append(inside)
         thread.vcpu, thread.guest = kvm_vcpu, inside

@@ -10,6 +10,7 @@ from typing import Any
 
 from kvmmodel import events as ev
 from kvmmodel.events import Event
+from kvmmodel.facts.inhibits import decode
 from kvmmodel.facts.releases import Kernel
 from kvmmodel.silicon import apic as hw
 
@@ -109,7 +110,14 @@ def _pic(e: Any, kernel: Kernel) -> str:
 
 
 def _inhibit(e: Any, kernel: Kernel) -> str:
-    return f"{'set' if e.set else 'cleared'} reason={e.reason}, inhibits=0x{e.inhibits:x} {e.name}"
+    names = f" {'|'.join(decode(kernel, e.inhibits))}" if kernel.has("inhibit_trace_names") else ""
+    return f"{'set' if e.set else 'cleared'} reason={e.reason}, inhibits=0x{e.inhibits:x}{names}"
+
+
+def _pi_irte(e: Any, kernel: Kernel) -> str:
+    """Before 6.18 it has a few fields more, of which the model knows nothing."""
+    vcpu = -1 if e.vcpu_id is None else e.vcpu_id
+    return f"PI is {'on' if e.set else 'off'} for irq {e.host_irq}, vcpu {vcpu}, gsi: {e.gsi:#x}, gvec: {e.gvec:#x}"
 
 
 _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
@@ -145,9 +153,35 @@ _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
     ),
     ev.KvmUserspaceExit: lambda e, k: f"reason {e.reason} ({e.number})",
     ev.KvmApicvInhibitChanged: _inhibit,
+    ev.KvmApicvUpdateRequest: lambda e, k: f"{'activate' if e.activate else 'deactivate'} bit={e.bit}",
+    ev.KvmApicvAcceptIrq: lambda e, k: (
+        f"apicid {e.apicid:x} vec {e.vector} ({_mode(e.delivery_mode)}|{_trig(e.trig_mode)})"
+    ),
+    ev.KvmAvicDoorbell: lambda e, k: f"vcpuid={e.vcpuid}, apicid={e.apicid}",
+    ev.KvmAvicIncompleteIpi: lambda e, k: (
+        f"vcpu={e.vcpu}, icrh:icrl={e.icrh:#010x}:{e.icrl:08x}, id={e.id}, index={e.index}"
+    ),
+    ev.KvmAvicKickVcpuSlowpath: lambda e, k: f"icrh:icrl={e.icrh:#08x}:{e.icrl:08x}, index={e.index}",
+    ev.KvmAvicUnacceleratedAccess: lambda e, k: (
+        f"vcpu={e.vcpu}, offset={e.offset:#x}({hw.REGISTER_NAMES.get(e.offset, hex(e.offset))}), "
+        f"{'trap' if e.trap else 'fault'}, {'write' if e.write else 'read'}, vec={e.vec:#x}"
+    ),
+    ev.KvmAvicGaLog: lambda e, k: f"vmid={e.vmid}, vcpuid={e.vcpuid}",
+    ev.KvmPiIrteUpdate: _pi_irte,
 }
 
 _WORDS: dict[type[Event], Callable[[Any], str]] = {
+    ev.AvicSetIrr: lambda e: f"AVIC sets IRR 0x{e.vector:x} of APIC {e.apic_id}",
+    ev.AvicLookup: lambda e: f"AVIC reads IsRunning of APIC {e.apic_id}: {int(e.running)}",
+    ev.AvicRing: lambda e: f"AVIC rings CPU {e.host_apic_id} for APIC {e.apic_id}",
+    ev.AvicDoorbell: lambda e: f"doorbell at CPU {e.cpu}{'' if e.heard else ', not heard'}",
+    ev.AvicTake: lambda e: f"AVIC takes 0x{e.vector:x} into service on APIC {e.apic_id}",
+    ev.AvicClearIsr: lambda e: f"AVIC ends 0x{e.vector:x} on APIC {e.apic_id}, no exit",
+    ev.AvicIsRunning: lambda e: f"IsRunning of vCPU {e.vcpu_id} := {int(e.running)}, in the table {int(e.table)}",
+    ev.AvicMode: lambda e: f"AVIC of vCPU {e.vcpu_id}: {e.mode}",
+    ev.IommuPost: lambda e: f"IOMMU posts 0x{e.vector:x}, {'with a doorbell' if e.running else 'not running'}",
+    ev.IommuGaLog: lambda e: f"IOMMU logs tag 0x{e.ga_tag:x}",
+    ev.IommuMode: lambda e: f"IRTE of irq {e.irq}: {e.mode}, is_run {int(e.is_run)}, ga_log_intr {int(e.ga_log_intr)}",
     ev.SetIrr: lambda e: f"set IRR 0x{e.vector:x} of vCPU {e.vcpu_id}",
     ev.IoapicMessage: lambda e: f"IOAPIC pin {e.pin} sends 0x{e.e:x}",
     ev.PicOutput: lambda e: f"output of the 8259s {'rises' if e.level else 'falls'}",

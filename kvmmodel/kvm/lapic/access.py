@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvmmodel.events import KvmApic
 from kvmmodel.kvm.lapic.eoi import apic_set_eoi
 from kvmmodel.kvm.lapic.icr import kvm_apic_send_ipi, kvm_x2apic_icr_write, kvm_x2apic_read_icr
-from kvmmodel.kvm.lapic.map import kvm_recalculate_apic_map
+from kvmmodel.kvm.lapic.map import kvm_recalculate_apic_map, xapic_id_updated
 from kvmmodel.kvm.lapic.priority import apic_set_tpr, apic_update_ppr
 from kvmmodel.kvm.lapic.registers import (
     LVT_MASKS,
@@ -30,8 +30,8 @@ from kvmmodel.silicon import apic as hw
 
 FILE = "arch/x86/kvm/lapic.c"
 _PLAIN = (hw.APIC_LVR, hw.APIC_TASKPRI, hw.APIC_PROCPRI, hw.APIC_LDR, hw.APIC_SPIV, hw.APIC_ESR, hw.APIC_ICR)
-_XAPIC_ONLY = (hw.APIC_ARBPRI, hw.APIC_DFR, hw.APIC_ICR2)
-READABLE = frozenset((*_PLAIN, *_XAPIC_ONLY, *LVT_MASKS, hw.APIC_ID, hw.APIC_TMICT, hw.APIC_TMCCT, hw.APIC_TDCR))
+XAPIC_ONLY = (hw.APIC_ARBPRI, hw.APIC_DFR, hw.APIC_ICR2)
+READABLE = frozenset((*_PLAIN, *XAPIC_ONLY, *LVT_MASKS, hw.APIC_ID, hw.APIC_TMICT, hw.APIC_TMCCT, hw.APIC_TDCR))
 
 
 @kernel(FILE)
@@ -40,7 +40,7 @@ def kvm_lapic_reg_read(apic: KvmLapic, offset: int) -> int | None:
     bank = read_bank(apic, offset)
     if bank is not None:
         value = bank
-    elif offset not in READABLE or (apic_x2apic_mode(apic) and offset in _XAPIC_ONLY):
+    elif offset not in READABLE or (apic_x2apic_mode(apic) and offset in XAPIC_ONLY):
         return None
     elif offset == hw.APIC_ARBPRI:
         value = 0
@@ -111,6 +111,8 @@ def _write_xapic_only(apic: KvmLapic, reg: int, val: int) -> bool:
         return False
     if reg != hw.APIC_ICR2:
         apic.vcpu.kvm.apic_map_dirty = True
+    if reg == hw.APIC_ID:
+        xapic_id_updated(apic)
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kvmmodel.kvm.apicv import kvm_set_apicv_inhibit, kvm_set_or_clear_apicv_inhibit
 from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.lapic.registers import (
     apic_enabled,
@@ -47,11 +48,13 @@ def kvm_recalculate_apic_map(kvm: Kvm) -> None:
     max_id = max([255, *(kvm_x2apic_id(apic) for apic in present)])
     logical = _logical_map if kvm.host.has("apic_map_sees_aliases") else _logical_map_of_old
     kvm.apic_map = None if phys is None else ApicMap(max_id, phys, *logical(present))
-    if kvm.host.has("apic_map_sees_aliases"):
-        _set_inhibit(kvm, "PHYSICAL_ID_ALIASED", phys is None)
-        _set_inhibit(kvm, "LOGICAL_ID_ALIASED", kvm.apic_map is None or kvm.apic_map.logical_mode == DISABLED)
-    modified = any(not apic_x2apic_mode(a) and kvm_xapic_id(a) != a.vcpu.vcpu_id & 0xFF for a in present)
-    _set_inhibit(kvm, "APIC_ID_MODIFIED", modified)
+    if kvm.host.has("aliased_id_inhibits"):
+        kvm_set_or_clear_apicv_inhibit(kvm, "PHYSICAL_ID_ALIASED", phys is None)
+        unusable = kvm.apic_map is None or kvm.apic_map.logical_mode == DISABLED
+        kvm_set_or_clear_apicv_inhibit(kvm, "LOGICAL_ID_ALIASED", unusable)
+    if kvm.host.has("apic_id_modified_recomputed"):
+        modified = any(not apic_x2apic_mode(a) and kvm_xapic_id(a) != a.vcpu.vcpu_id & 0xFF for a in present)
+        kvm_set_or_clear_apicv_inhibit(kvm, "APIC_ID_MODIFIED", modified)
     kvm_make_scan_ioapic_request(kvm)  # who is meant by an entry may have changed
 
 
@@ -122,8 +125,21 @@ def _logical_map_of_old(present: Sequence[KvmLapic]) -> tuple[str, dict[int, lis
     return (modes.pop(), slots) if len(modes) == 1 else (DISABLED, {})
 
 
-def _set_inhibit(kvm: Kvm, reason: str, on: bool) -> None:
-    (kvm.inhibits.add if on else kvm.inhibits.discard)(reason)
+@kernel(FILE, since="6.1", until="6.6")
+def kvm_lapic_xapic_id_updated(apic: KvmLapic) -> None:
+    """6.1: an xAPIC ID that is not the vcpu_id inhibits AVIC for good."""
+    host, ident = apic.vcpu.kvm.host, apic.vcpu.vcpu_id
+    if apic_x2apic_mode(apic) or (host.has("apic_id_of_enabled_apics") and not kvm_apic_hw_enabled(apic)):
+        return
+    if kvm_xapic_id(apic) != (ident & 0xFF if host.has("apic_id_compared_in_8_bits") else ident):
+        kvm_set_apicv_inhibit(apic.vcpu.kvm, "APIC_ID_MODIFIED")
+
+
+def xapic_id_updated(apic: KvmLapic) -> None:
+    """Where the releases that need it do it: after a write of the ID, and of a whole page."""
+    host = apic.vcpu.kvm.host
+    if host.has("apic_id_inhibits") and not host.has("apic_id_modified_recomputed"):
+        kvm_lapic_xapic_id_updated(apic)
 
 
 def is_broadcast_dest(kvm: Kvm, source: KvmLapic | None, irq: LapicIrq) -> bool:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import struct
 
+from kvmmodel.kvm.apicv import (
+    enable_apicv,
+    kvm_apic_update_apicv,
+    kvm_apicv_activated,
+    kvm_set_apicv_inhibit,
+    kvm_vcpu_update_apicv,
+)
 from kvmmodel.kvm.ioapic import kvm_rtc_eoi_tracking_restore_one
 from kvmmodel.kvm.lapic.access import apic_set_spiv
 from kvmmodel.kvm.lapic.advance import initial_timer_advance
 from kvmmodel.kvm.lapic.icr import icr_is_one_register
-from kvmmodel.kvm.lapic.map import kvm_recalculate_apic_map
+from kvmmodel.kvm.lapic.map import kvm_recalculate_apic_map, xapic_id_updated
 from kvmmodel.kvm.lapic.priority import apic_update_ppr, kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.registers import (
     LVT_MASKS,
@@ -27,7 +34,8 @@ from kvmmodel.kvm.lapic.timer import (
     update_divide_count,
 )
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
+from kvmmodel.kvm.ops import kvm_x86_ops
+from kvmmodel.kvm.requests import KVM_REQ_APICV_UPDATE, KVM_REQ_EVENT, kvm_make_request
 from kvmmodel.kvm.types import Hrtimer, KvmLapic, KvmTimer, KvmVcpu
 from kvmmodel.silicon import apic as hw
 
@@ -40,6 +48,13 @@ def kvm_create_lapic(vcpu: KvmVcpu) -> None:
     vcpu.kvm.host.timers.append(hrtimer)
     vcpu.apic = KvmLapic(vcpu, KvmTimer(hrtimer, timer_advance_ns=initial_timer_advance(vcpu.kvm.host.params)))
     vcpu.apic.apic_base = hw.MSR_IA32_APICBASE_ENABLE  # the rest by kvm_lapic_reset
+    host = vcpu.kvm.host
+    if host.has("apicv_update_at_creation"):
+        vcpu.apic.apicv_active = enable_apicv(host)  # for now; corrected at the first entry
+        if enable_apicv(host):
+            kvm_make_request(KVM_REQ_APICV_UPDATE, vcpu)
+    else:
+        vcpu.apic.apicv_active = kvm_apicv_activated(vcpu.kvm)
 
 
 @kernel(FILE)
@@ -73,6 +88,8 @@ def kvm_lapic_reset(vcpu: KvmVcpu, init_event: bool) -> None:
     apic.timer.pending = 0
     vcpu.pv_eoi_msr, vcpu.pv_eoi_attention = 0, False
     apic_update_ppr(apic)
+    if apic.apicv_active and vcpu.avic_backing_page:
+        kvm_x86_ops.apicv_post_state_restore(vcpu)
     apic.arb_prio = 0
     vcpu.kvm.apic_map_dirty = True
     kvm_recalculate_apic_map(vcpu.kvm)
@@ -137,8 +154,27 @@ def __kvm_apic_set_base(vcpu: KvmVcpu, value: int) -> None:
             kvm_apic_set_x2apic_id(apic, vcpu.vcpu_id)
         elif value & hw.MSR_IA32_APICBASE_ENABLE and vcpu.kvm.host.has("xapic_id_after_x2apic"):
             kvm_apic_set_xapic_id(apic, vcpu.vcpu_id)  # LDR keeps the x2APIC value
-    if kvm_apic_hw_enabled(apic) and value & ~0xFFF != hw.APIC_DEFAULT_PHYS_BASE:
-        vcpu.kvm.inhibits.add("APIC_BASE_MODIFIED")
+    if changed & (hw.MSR_IA32_APICBASE_ENABLE | hw.X2APIC_ENABLE):
+        _mode_changed(vcpu)
+    moved = value & ~0xFFF != hw.APIC_DEFAULT_PHYS_BASE
+    if kvm_apic_hw_enabled(apic) and moved and vcpu.kvm.host.has("apic_base_inhibits"):
+        kvm_set_apicv_inhibit(vcpu.kvm, "APIC_BASE_MODIFIED")
+
+
+def _mode_changed(vcpu: KvmVcpu) -> None:
+    """The APIC went on, off, or between xAPIC and x2APIC: the VMCB at once, whether AVIC is active at the next entry.
+
+    6.1 does all of it at once; before, only an inhibit mattered.
+    """
+    host = vcpu.kvm.host
+    if not enable_apicv(host) or not vcpu.avic_backing_page:
+        return
+    if host.has("apic_base_requests_update"):
+        kvm_make_request(KVM_REQ_APICV_UPDATE, vcpu)
+        kvm_x86_ops.set_virtual_apic_mode(vcpu)
+    elif host.has("apicv_apic_disabled"):
+        kvm_vcpu_update_apicv(vcpu)
+        kvm_x86_ops.set_virtual_apic_mode(vcpu)
 
 
 @kernel(FILE)
@@ -199,6 +235,9 @@ def kvm_apic_set_state(vcpu: KvmVcpu, page: bytes) -> None:
     __start_apic_timer(apic, hw.APIC_TMCCT)
     apic.regs.pop(hw.APIC_TMCCT, None)
     kvm_apic_update_apicv(apic)
+    xapic_id_updated(apic)
+    if apic.apicv_active and vcpu.avic_backing_page:
+        kvm_x86_ops.apicv_post_state_restore(vcpu)
     kvm_make_request(KVM_REQ_EVENT, vcpu)
     if vcpu.kvm.ioapic is not None:
         kvm_rtc_eoi_tracking_restore_one(vcpu)

@@ -221,6 +221,9 @@ def apic_timer_expired(apic: KvmLapic, from_timer_fn: bool) -> None:
         return
     if apic_lvtt_tscdeadline(apic):
         timer.expired_tscdeadline = timer.tscdeadline
+    if not from_timer_fn and apic.apicv_active:
+        kvm_apic_inject_pending_timer_irqs(apic)  # its thread has just programmed it: no detour by a request
+        return
     timer.pending += 1
     trace(vcpu.kvm.host, TimerPending, vcpu.vcpu_id)
     if "no-timer-request" not in vcpu.kvm.broken:

@@ -34,6 +34,7 @@ kvm_x86_ops.set_efer = run.svm_set_efer
 kvm_x86_ops.deliver_posted_interrupt = interrupts.svm_deliver_avic_intr
 kvm_x86_ops.vcpu_precreate = vcpu.avic_vcpu_precreate
 kvm_x86_ops.vcpu_create = run.svm_vcpu_create
+kvm_x86_ops.vcpu_after_set_cpuid = run.svm_vcpu_after_set_cpuid
 kvm_x86_ops.vcpu_load = run.svm_vcpu_load
 kvm_x86_ops.vcpu_put = run.svm_vcpu_put
 kvm_x86_ops.vcpu_blocking = load.avic_vcpu_blocking

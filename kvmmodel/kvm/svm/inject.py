@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from kvmmodel.events import IrqWindow, KvmInjException, KvmInjVirq
+from kvmmodel.kvm.apicv import kvm_clear_apicv_inhibit, kvm_inc_or_dec_irq_window_inhibit, kvm_set_apicv_inhibit
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
+from kvmmodel.kvm.runnable import kvm_cpu_has_injectable_intr
 from kvmmodel.kvm.svm.intercepts import svm_clr_intercept, svm_is_intercept, svm_set_intercept
 from kvmmodel.kvm.svm.nmi import EBUSY
 from kvmmodel.kvm.svm.predicates import gif_set, nested_exit_on_intr
@@ -16,6 +18,10 @@ FILE = "arch/x86/kvm/svm/svm.c"
 
 @kernel(FILE)
 def svm_inject_irq(vcpu: KvmVcpu, reinjected: bool) -> None:
+    wanted = not vcpu.guest_mode and kvm_cpu_has_injectable_intr(vcpu)
+    if vcpu.avic_irq_window and not wanted:
+        vcpu.avic_irq_window = False
+        kvm_inc_or_dec_irq_window_inhibit(vcpu.kvm, False)
     trace(vcpu.kvm.host, KvmInjVirq, vcpu.interrupt.nr, vcpu.interrupt.soft, reinjected)
     vcpu.vmcb.event_inj = hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_INTR | vcpu.interrupt.nr
 
@@ -62,7 +68,20 @@ def svm_enable_irq_window(vcpu: KvmVcpu) -> None:
     With GIF clear only vGIF makes the processor wait for it; without, STGI exits, and this is asked again.
     """
     if "no-window" not in vcpu.kvm.broken and (vcpu.kvm.host.params["vgif"] or gif_set(vcpu)):
+        _inhibit_for_window(vcpu)
         svm_set_vintr(vcpu)
+
+
+def _inhibit_for_window(vcpu: KvmVcpu) -> None:
+    """V_IRQ means nothing while AVIC is on, so it has to go, for the whole VM. From 7.1 on the vCPUs are counted."""
+    host, kvm = vcpu.kvm.host, vcpu.kvm
+    if vcpu.guest_mode and host.has("irqwin_not_in_l2"):
+        return
+    if not host.has("irqwin_counted"):
+        kvm_set_apicv_inhibit(kvm, "IRQWIN")
+    elif not vcpu.avic_irq_window:
+        vcpu.avic_irq_window = True
+        kvm_inc_or_dec_irq_window_inhibit(kvm, True)
 
 
 @kernel(FILE)
@@ -92,6 +111,8 @@ def svm_clear_vintr(vcpu: KvmVcpu) -> None:
 def interrupt_window_interception(vcpu: KvmVcpu) -> int:
     kvm_make_request(KVM_REQ_EVENT, vcpu)
     svm_clear_vintr(vcpu)
+    if not vcpu.kvm.host.has("irqwin_counted"):
+        kvm_clear_apicv_inhibit(vcpu.kvm, "IRQWIN")
     return 1
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kvmmodel.events import NestedVmEnter, NestedVmExit
+from kvmmodel.kvm.apicv import __kvm_vcpu_update_apicv, kvm_apicv_activated
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
-from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
+from kvmmodel.kvm.requests import KVM_REQ_APICV_UPDATE, KVM_REQ_EVENT, kvm_make_request
 from kvmmodel.kvm.runnable import kvm_cpu_has_interrupt
 from kvmmodel.kvm.svm.gif import UD_VECTOR, nested_svm_check_permissions, svm_set_gif
 from kvmmodel.kvm.svm.inject import svm_interrupt_blocked
@@ -80,6 +81,8 @@ def enter_svm_guest_mode(vcpu: KvmVcpu, vmcb12: Vmcb) -> None:
     nested_vmcb02_prepare_control(vcpu)
     vcpu.vmcb.rflags_if = vcpu.nested.ctl.rflags_if
     svm_set_gif(vcpu, True)
+    if vcpu.apic.apicv_active and vcpu.kvm.host.has("nested_inhibits_per_vcpu"):
+        kvm_make_request(KVM_REQ_APICV_UPDATE, vcpu)  # L2 has no AVIC, and L1's must not take its interrupts
 
 
 @kernel(FILE)
@@ -183,6 +186,8 @@ def nested_svm_vmexit(vcpu: KvmVcpu) -> int:
     vcpu.regs.rip = vcpu.nested.rip
     vcpu.nested.nmi_l1_to_l2 = vcpu.nmi_injected = False
     vcpu.exception, vcpu.interrupt = QueuedException(), QueuedInterrupt()
+    if kvm_apicv_activated(vcpu.kvm) and vcpu.kvm.host.has("nested_inhibits_per_vcpu"):
+        __kvm_vcpu_update_apicv(vcpu)  # at once: L1 takes its interrupts as soon as it can
     return 0
 
 
@@ -219,3 +224,5 @@ def svm_leave_nested(vcpu: KvmVcpu) -> None:
     if vcpu.guest_mode:
         vcpu.nested.nested_run_pending = False
         vcpu.guest_mode, vcpu.vmcb = False, vcpu.vmcb01
+        if kvm_apicv_activated(vcpu.kvm) and vcpu.kvm.host.has("leave_nested_uninhibits"):
+            kvm_make_request(KVM_REQ_APICV_UPDATE, vcpu)

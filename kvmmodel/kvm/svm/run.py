@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvmmodel.events import KvmEntry, KvmExit, KvmUserspaceExit, TprSync
-from kvmmodel.kvm.apicv import enable_apicv
+from kvmmodel.kvm.apicv import enable_apicv, kvm_set_apicv_inhibit
 from kvmmodel.kvm.lapic.advance import kvm_wait_lapic_expire
 from kvmmodel.kvm.lapic.registers import APIC_TASKPRI
 from kvmmodel.kvm.names import kernel
@@ -203,6 +203,18 @@ def svm_skip_emulated_instruction(vcpu: KvmVcpu) -> None:
 @kernel(FILE, was={"5.10": "svm_create_vcpu", "6.1": "svm_vcpu_create"})
 def svm_vcpu_create(vcpu: KvmVcpu) -> int:
     return avic_init_vcpu(vcpu)
+
+
+@kernel(FILE, was={"5.10": "svm_vcpu_after_set_cpuid"})
+def svm_vcpu_after_set_cpuid(vcpu: KvmVcpu) -> None:
+    """Up to 5.15 AVIC is given up for good where the guest may use x2APIC mode, or guests of its own."""
+    kvm, host = vcpu.kvm, vcpu.kvm.host
+    if not vcpu.apic.apicv_active:
+        return
+    if kvm.x2apic_cpuid and not host.has("x2apic_no_inhibit"):
+        kvm_set_apicv_inhibit(kvm, "X2APIC")
+    if kvm.svm_cpuid and host.params["nested"] and not host.has("nested_inhibits_per_vcpu"):
+        kvm_set_apicv_inhibit(kvm, "NESTED")
 
 
 @kernel(FILE)

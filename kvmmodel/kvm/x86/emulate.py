@@ -6,6 +6,7 @@ The emulator itself is not modelled, only the functions that an access passes on
 from __future__ import annotations
 
 from kvmmodel.events import KvmMmio
+from kvmmodel.kvm.apicv import kvm_apicv_activated
 from kvmmodel.kvm.ioapic import ioapic_in_range, ioapic_mmio_read, ioapic_mmio_write
 from kvmmodel.kvm.lapic.access import apic_mmio_in_range, apic_mmio_read, apic_mmio_write
 from kvmmodel.kvm.lapic.priority import kvm_lapic_set_tpr
@@ -14,6 +15,7 @@ from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.smm import emulator_leave_smm
 from kvmmodel.kvm.types import KvmVcpu, trace
 from kvmmodel.kvm.x86.inject import kvm_queue_exception
+from kvmmodel.silicon.apic import APIC_DEFAULT_PHYS_BASE
 
 X86, EMULATE = "arch/x86/kvm/x86.c", "arch/x86/kvm/emulate.c"
 UD_VECTOR = 6
@@ -21,7 +23,12 @@ UD_VECTOR = 6
 
 @kernel("arch/x86/kvm/mmu/mmu.c")
 def kvm_mmu_page_fault(vcpu: KvmVcpu) -> int:
-    """A nested page fault outside memory: emulate the access."""
+    """A nested page fault outside memory: emulate the access. On the xAPIC page, AVIC may take it from here on."""
+    kvm = vcpu.kvm
+    on_page = vcpu.regs.gpa & ~0xFFF == APIC_DEFAULT_PHYS_BASE
+    if on_page and kvm.apic_access_memslot_enabled and kvm_apicv_activated(kvm):
+        kvm.apic_page_mapped = True
+        return 1
     return x86_emulate_instruction(vcpu, "mmio")
 
 

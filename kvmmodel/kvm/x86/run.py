@@ -5,6 +5,7 @@ These are generators because they span VMRUN and schedule(); everything that the
 
 from __future__ import annotations
 
+from kvmmodel.kvm.apicv import kvm_vcpu_update_apicv
 from kvmmodel.kvm.eoi_scan import vcpu_scan_ioapic
 from kvmmodel.kvm.host_irqs import take_irqs
 from kvmmodel.kvm.kvm_main import kvm_vcpu_halt, set_mode, wait_for_events
@@ -15,10 +16,12 @@ from kvmmodel.kvm.lapic.timer import kvm_inject_apic_timer_irqs
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import (
+    KVM_REQ_APICV_UPDATE,
     KVM_REQ_EVENT,
     KVM_REQ_IOAPIC_EOI_EXIT,
     KVM_REQ_MIGRATE_TIMER,
     KVM_REQ_SCAN_IOAPIC,
+    KVM_REQ_TLB_FLUSH_CURRENT,
     KVM_REQ_UNBLOCK,
     KVM_REQ_UNHALT,
     barrier,
@@ -107,11 +110,14 @@ def vcpu_enter_guest(vcpu: KvmVcpu) -> Run:
     if vcpu.requests:
         kvm_check_request(KVM_REQ_MIGRATE_TIMER, vcpu)
         take_clock_requests(vcpu)
+        kvm_check_request(KVM_REQ_TLB_FLUSH_CURRENT, vcpu)  # the model has no TLB
         take_smi_and_nmi_requests(vcpu)
         if kvm_check_request(KVM_REQ_IOAPIC_EOI_EXIT, vcpu) and exit_for_ioapic_eoi(vcpu):
             return 0
         if kvm_check_request(KVM_REQ_SCAN_IOAPIC, vcpu):
             vcpu_scan_ioapic(vcpu)
+        if kvm_check_request(KVM_REQ_APICV_UPDATE, vcpu):
+            kvm_vcpu_update_apicv(vcpu)
     window = dm_request_for_irq_injection(vcpu) and kvm_cpu_accept_dm_intr(vcpu)
     if kvm_check_request(KVM_REQ_EVENT, vcpu) or window:
         kvm_apic_accept_events(vcpu)

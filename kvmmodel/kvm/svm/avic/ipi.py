@@ -88,7 +88,7 @@ def avic_kick_target_vcpus_fast(kvm: Kvm, source: KvmLapic, icrl: int, icrh: int
 
 
 def _kick_one_logical(kvm: Kvm, source: KvmLapic, dest: int, icrl: int) -> bool:
-    """5.19 to 6.2: one target. In x2APIC mode the mask is taken from the cluster's bits: of cluster 0, nobody is woken."""
+    """5.19 to 6.2: one target. In x2APIC mode the mask is the cluster's bits: of cluster 0, nobody is woken."""
     if apic_x2apic_mode(source):
         return not dest & 0xFFFF0000
     flat = kvm_lapic_get_reg(source, hw.APIC_DFR) == hw.APIC_DFR_FLAT

@@ -13,7 +13,7 @@ from kvmmodel.silicon.avic_tables import PHYSICAL_HOST_ID, PHYSICAL_IS_RUNNING
 
 def tag_bits(host: HostKernel) -> int:
     """How many bits of a GA tag name the vCPU; the rest names the VM."""
-    return 12 if host.has("avic_4096") else 9 if host.has("x2avic") else 8
+    return 12 if host.has("avic_4096") else 9 if host.has("gatag_9_bits") else 8
 
 
 def ga_tag(kvm: Kvm, vcpu: KvmVcpu) -> int:

@@ -1,6 +1,6 @@
 """What the VMCB says of AVIC, and switching it on and off: xAVIC, x2AVIC, the hybrid of the two, or none.
 
-Hybrid: an x2APIC guest on a processor without x2AVIC. Its MSR accesses exit; what arrives is delivered by the processor.
+Hybrid: an x2APIC guest on a processor without x2AVIC. Its MSR accesses exit; what arrives, the processor delivers.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from kvmmodel.silicon.vmcb import SVM_EXIT_WRITE_CR8
 BANKS = frozenset(base + 0x10 * i for base in hw.BANKS for i in range(8))
 # Up to 7.0 reads and writes of the same registers pass, of each bank only the first word (a bug), and not SELF_IPI.
 COARSE = (READABLE | {hw.APIC_EOI, hw.APIC_RRR, *hw.BANKS}) - {hw.APIC_LVTT}
+XAPIC = frozenset(XAPIC_ONLY)
 WRITES = frozenset((hw.APIC_TASKPRI, hw.APIC_EOI, hw.APIC_SELF_IPI, hw.APIC_ICR))
-READS = (READABLE | BANKS) - XAPIC_ONLY - {hw.APIC_TMCCT}
+READS = (READABLE | BANKS) - XAPIC - {hw.APIC_TMCCT}
 assert set(LVT_MASKS) <= READS  # LVTT too: reading it never needed the exit that writing it does
 
 
@@ -73,7 +74,7 @@ def avic_activate_vmcb(vcpu: KvmVcpu) -> None:
     if host.has("cr8_intercept_follows_avic"):
         svm_clr_intercept(vcpu, SVM_EXIT_WRITE_CR8)
     vmcb.x2apic_mode = x2avic_enabled(host) and apic_x2apic_mode(vcpu.apic)
-    if host.has("apicv_flush_on_toggle") or not vmcb.x2apic_mode:
+    if host.has("x2avic_flush_on_toggle" if vmcb.x2apic_mode else "apicv_flush_on_toggle"):
         kvm_make_request(KVM_REQ_TLB_FLUSH_CURRENT, vcpu)
     avic_set_x2apic_msr_interception(vcpu, not vmcb.x2apic_mode)
     trace(host, AvicMode, vcpu.vcpu_id, avic_mode(vcpu))
@@ -109,9 +110,9 @@ def avic_refresh_apicv_exec_ctrl(vcpu: KvmVcpu) -> None:
     if not enable_apicv(host):
         return
     avic_refresh_virtual_apic_mode(vcpu)
-    if host.has("irte_tracked_while_inhibited"):
+    if host.has("irte_activated_with_the_vcpu"):
         (__avic_vcpu_load if active else __avic_vcpu_put)(vcpu, "toggle")
         return
-    if host.has("apicv_update_kicks_first"):  # not in 5.10, whose IsRunning stays as it was
+    if host.has("apicv_update_by_request"):  # not in 5.10, whose IsRunning stays as it was
         (__avic_vcpu_load if active else __avic_vcpu_put)(vcpu, "run")
     avic_set_pi_irte_mode(vcpu, active)

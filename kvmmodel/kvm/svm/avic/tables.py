@@ -25,7 +25,7 @@ GA_LOG_INTR = 1 << 61  # in KVM's own copy of an entry, never in the table
 def __avic_get_max_physical_id(kvm: Kvm, vcpu: KvmVcpu | None) -> int:
     """MAX_INDEX. Without a vCPU: the largest that this VM can have. 5.10 and 5.15 write 255 and take IDs below that."""
     host = kvm.host
-    if not host.has("x2avic"):
+    if not host.has("max_index_254"):
         return 255 if vcpu is not None else 254
     wide = x2avic_enabled(host) and (vcpu is None or apic_x2apic_mode(vcpu.apic))
     largest = AVIC_MAX_PHYSICAL_ID
@@ -49,7 +49,7 @@ def logical_table(kvm: Kvm) -> dict[int, int]:
 
 
 def write_is_running(vcpu: KvmVcpu, entry: int) -> None:
-    """Of both copies. With IPI virtualization off the processor never sees that a vCPU runs, so every IPI to it exits."""
+    """Of both copies. With IPI virtualization off the processor sees nobody run, so every IPI exits."""
     ipiv = vcpu.kvm.host.params.get("enable_ipiv", True)
     vcpu.avic_physical_id_entry = entry
     seen = entry & ~GA_LOG_INTR if ipiv else entry & ~(GA_LOG_INTR | PHYSICAL_IS_RUNNING)
@@ -67,7 +67,7 @@ def with_host_id(entry: int, cpu: int) -> int:
 def avic_get_logical_id_entry(vcpu: KvmVcpu, ldr: int, flat: bool) -> int | None:
     """The slot in the logical table. Up to 6.1 an LDR with several bits counts by its lowest."""
     logical_id = ldr >> 24
-    if not vcpu.kvm.host.has("ldr_write_void"):
+    if not vcpu.kvm.host.has("ldr_one_bit"):
         bits = logical_id & (0xFF if flat else 0xF)
         logical_id = logical_id & ~bits | bits & -bits
     return logical_index(logical_id, flat)
