@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvmmodel import __version__
-from kvmmodel.cli import compare, explain, scenarios
+from kvmmodel.cli import compare, explain, kernels, scenarios
 from kvmmodel.explain import ExplainError
 
 
@@ -44,6 +44,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="kvmmodel", description="How Linux KVM on AMD delivers interrupts: a model to run.")
     parser.add_argument("--version", action="version", version=f"kvmmodel {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (scenarios, explain, compare):
+    for module in (scenarios, explain, compare, kernels):
         module.add(commands)
     return parser

@@ -88,7 +88,7 @@ def version(text: str) -> tuple[int, ...]:
 
 
 def at(table: dict[str, Any], kernel: Kernel, until: str | None = None) -> Any:
-    """What holds in a release, of values keyed by the series they hold from. None before the first and from until on."""
+    """Of values keyed by the series they hold from, the one here. None before the first, and from until on."""
     here = version(kernel.series)
     if until is not None and here >= version(until):
         return None
@@ -117,6 +117,23 @@ def kernel(name: str) -> Kernel:
     line = ".".join(parts[:2])
     point = version(plain if len(parts) == 3 else known[line])
     return Kernel(name, line, point, frozenset(c.id for c in changes().values() if _applies(c, line, point)))
+
+
+def held(kernel: Kernel) -> tuple[Change, ...]:
+    """What this release has of all that differs, newest first; within a series in the order of the files."""
+    has = [c for c in changes().values() if kernel.has(c.id)]
+    return tuple(sorted(has, key=lambda c: version(c.since), reverse=True))
+
+
+def gained(before: Kernel, after: Kernel) -> tuple[Change, ...]:
+    """What ``after`` has and ``before`` has not, newest first."""
+    return tuple(c for c in held(after) if not before.has(c.id))
+
+
+def lacked(kernel: Kernel) -> tuple[Change, ...]:
+    """What this release has not, oldest first: the order in which it would come."""
+    rest = [c for c in changes().values() if not kernel.has(c.id)]
+    return tuple(sorted(rest, key=lambda c: version(c.since)))
 
 
 def _applies(change: Change, line: str, point: tuple[int, ...]) -> bool:
