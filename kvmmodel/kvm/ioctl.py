@@ -12,7 +12,7 @@ from kvmmodel.kvm import (
     svm,  # noqa: F401 -- loads the vendor module
 )
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
-from kvmmodel.kvm.apicv import kvm_apicv_init, kvm_clear_apicv_inhibit
+from kvmmodel.kvm.apicv import kvm_apicv_init, kvm_clear_apicv_inhibit, kvm_set_apicv_inhibit
 from kvmmodel.kvm.i8254 import kvm_create_pit, kvm_pit_set_reinject, kvm_vm_ioctl_get_pit2, kvm_vm_ioctl_set_pit2
 from kvmmodel.kvm.ioapic import kvm_get_ioapic, kvm_ioapic_init, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
@@ -214,6 +214,14 @@ def create_vm(kvm: Kvm) -> None:
         kvm_ioapic_init(kvm)
         kvm_setup_default_ioapic_and_pic_routing(kvm)
     kvm_clear_apicv_inhibit(kvm, "ABSENT")
+    if kvm.sev:
+        vm_ioctl(sev_guest_init, kvm)
+
+
+@kernel("arch/x86/kvm/svm/sev.c")
+def sev_guest_init(kvm: Kvm) -> None:
+    """KVM_SEV_INIT, as far as AVIC goes."""
+    kvm_set_apicv_inhibit(kvm, "SEV")
 
 
 def create_pit2(kvm: Kvm, cpu: int) -> None:

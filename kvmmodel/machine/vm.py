@@ -38,6 +38,7 @@ class Vm:
     ``pcpus``: the physical CPU of each vCPU's thread, by default one each; userspace's own thread gets one more.
     ``ids``: the vcpu_id of each, by default 0, 1, 2 ... ``bus_cycle_ns``: KVM_CAP_X86_APIC_BUS_CYCLES_NS.
     ``maxphyaddr``: CPUID's width of a guest-physical address. ``smm``: KVM was built with CONFIG_KVM_SMM.
+    ``svm``: CPUID shows SVM to the guest. ``sev``: an encrypted guest, of which only the inhibit of AVIC is modelled.
     ``irqchip``: "kernel", or "split", where userspace has the IOAPIC, of ``ioapic_pins`` pins, and the 8259s. ``pit``:
     KVM's PIT, None unless userspace creates one: as KVM does that ("reinject"), or then with KVM_REINJECT_CONTROL 0
     ("discard"). ``trace``: whether events are recorded; ``stacks``: with kernel stacks. ``broken``: rules of
@@ -58,6 +59,8 @@ class Vm:
         bus_cycle_ns: int = 1,
         maxphyaddr: int = 48,
         smm: bool = True,
+        svm: bool = False,
+        sev: bool = False,
         pcpus: list[int] | None = None,
         trace: bool = True,
         stacks: bool = True,
@@ -86,6 +89,8 @@ class Vm:
             bus_cycle_ns=bus_cycle_ns,
             maxphyaddr=maxphyaddr,
             smm=smm,
+            svm_cpuid=svm,
+            sev=sev,
             broken=frozenset(broken),
         )
         self.machine = Machine(kernel, kvm, self.trace, on_exit=self._on_exit)
@@ -115,6 +120,7 @@ class Vm:
     def _create_vcpu(self, ident: int, pin: int) -> Vcpu:
         thread = self._thread(f"vcpu{ident}", pin)
         kvm_vcpu = ioctl.create_vcpu(self.machine.kvm, thread.task, ident)
+        ioctl.set_cpuid2(kvm_vcpu)
         ioctl.set_sregs(kvm_vcpu, 0)
         host = self.machine.host
         inside = GuestCpu(
