@@ -9,7 +9,13 @@ from kvmmodel.kvm.lapic.advance import kvm_wait_lapic_expire
 from kvmmodel.kvm.lapic.registers import APIC_TASKPRI
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.sched import native_smp_send_reschedule
-from kvmmodel.kvm.svm.gif import EFER_SVME, clgi_interception, stgi_interception, svm_set_gif
+from kvmmodel.kvm.svm.gif import (
+    EFER_SVME,
+    clgi_interception,
+    stgi_interception,
+    svm_recalc_instruction_intercepts,
+    svm_set_gif,
+)
 from kvmmodel.kvm.svm.inject import interrupt_window_interception, svm_complete_interrupts
 from kvmmodel.kvm.svm.intercepts import svm_is_intercept
 from kvmmodel.kvm.svm.nested import (
@@ -201,11 +207,11 @@ def svm_vcpu_reset(vcpu: KvmVcpu, init_event: bool) -> None:
 
 @kernel(FILE)
 def init_vmcb(vcpu: KvmVcpu) -> None:
-    """STGI and CLGI need not exit with vGIF. An INIT takes no other intercept away, either."""
+    """STGI and CLGI need not exit with vGIF, in newer releases once SVM is on. INIT takes no other intercept away."""
     vmcb, params = vcpu.vmcb01, vcpu.kvm.host.params
     vmcb.intercepts |= INTERCEPTS
     vmcb.v_gif_enable, vmcb.v_nmi_enable = bool(params["vgif"]), bool(params.get("vnmi"))
-    if vmcb.v_gif_enable:
+    if vmcb.v_gif_enable and not vcpu.kvm.host.has("gif_intercepts_follow_svme"):
         vmcb.intercepts -= {hw.SVM_EXIT_STGI, hw.SVM_EXIT_CLGI}
     vcpu.guest_gif = vmcb.v_gif = True
     vmcb.v_nmi_pending = vmcb.v_nmi_blocking = False
@@ -220,6 +226,8 @@ def svm_set_efer(vcpu: KvmVcpu, efer: int) -> None:
     if old & EFER_SVME and not efer & EFER_SVME:
         svm_leave_nested(vcpu)
         svm_set_gif(vcpu, True)
+    if (old ^ efer) & EFER_SVME and vcpu.kvm.host.has("gif_intercepts_follow_svme"):
+        svm_recalc_instruction_intercepts(vcpu)
 
 
 @kernel(FILE)

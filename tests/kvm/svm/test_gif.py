@@ -4,6 +4,7 @@ import pytest
 
 from kvmmodel import GuestFault, Host
 from kvmmodel.events import HandlerEnter, VmExit
+from kvmmodel.silicon import vmcb
 from tests.machines import MSI, SERIES, events
 
 SVME = 0x1000
@@ -93,6 +94,40 @@ def test_without_svme_both_are_invalid_where_they_exit():
     with pytest.raises(GuestFault) as fault:
         made.vcpus[0].guest.clgi()
     assert fault.value.vector == 6
+
+
+@pytest.mark.parametrize(("kernel", "invalid"), [("6.12", False), ("7.2", True), ("7.3", True)])
+def test_with_vgif_clgi_without_svme_is_invalid_only_in_newer_releases(kernel, invalid):
+    """source 6.12.117, 7.2.13, 7.3.4: init_vmcb drops both intercepts, later svm_recalc_instruction_intercepts does."""
+    made = Host("zen3", kernel, avic=False).create_vm(1, boot=True)
+    guest = made.vcpus[0].guest
+    if invalid:
+        with pytest.raises(GuestFault) as fault:
+            guest.clgi()
+        assert fault.value.vector == 6
+    else:
+        guest.clgi()
+    assert made.vcpus[0].kvm_vcpu.vmcb.v_gif == invalid
+    assert ("clgi" in [e.reason for e in events(made, VmExit)]) == invalid
+
+
+@pytest.mark.parametrize("kernel", SERIES)
+def test_with_vgif_and_svme_neither_exits(kernel):
+    made = booted(kernel, cpu="zen3")
+    guest = made.vcpus[0].guest
+    guest.clgi()
+    guest.stgi()
+    assert not {"stgi", "clgi"} & {e.reason for e in events(made, VmExit)}
+
+
+def test_switching_svm_off_sets_gif_and_brings_the_intercepts_back():
+    """source 7.3.4: svm_set_efer."""
+    made = booted("7.3", cpu="zen3")
+    guest, vcpu = made.vcpus[0].guest, made.vcpus[0].kvm_vcpu
+    guest.clgi()
+    guest.wrmsr(0xC0000080, 0)
+    assert vcpu.vmcb.v_gif
+    assert {vmcb.SVM_EXIT_STGI, vmcb.SVM_EXIT_CLGI} <= vcpu.vmcb.intercepts
 
 
 def test_without_nested_a_guest_cannot_enable_svm():
