@@ -9,7 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
-from kvmmodel.events import Event, Fault, HandlerEnter, HandlerLeave, Instruction, PvEoiByGuest, VmExit
+from kvmmodel.events import (
+    Event,
+    Fault,
+    HandlerEnter,
+    HandlerLeave,
+    Instruction,
+    PvEoiByGuest,
+    TakeVnmi,
+    VirtualGif,
+    VmExit,
+)
 from kvmmodel.silicon import vmcb as hw
 from kvmmodel.silicon.apic import MSR_IA32_APICBASE, X2APIC_ENABLE
 
@@ -212,6 +222,7 @@ def vnmi(guest: GuestCpu) -> bool:
 
 def take_vnmi(guest: GuestCpu) -> None:
     guest.vmcb.v_nmi_pending, guest.vmcb.v_nmi_blocking = False, True
+    guest.emit(TakeVnmi(guest.ident))
     enter_handler(guest, NMI_VECTOR)
 
 
@@ -252,6 +263,7 @@ def execute(guest: GuestCpu, insn: Insn) -> int | None:
         if code in vmcb.intercepts:
             return leave(guest, code)
         vmcb.v_gif = op == "stgi"
+        guest.emit(VirtualGif(guest.ident, vmcb.v_gif))
     shadow = op == "sti" and not vmcb.rflags_if
     if op in ("sti", "cli"):
         vmcb.rflags_if = op == "sti"

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LIMIT_NS = 100_000_000
 PIC_STATE_SIZE = len(PIC_STATE)
-BREAKABLE = {"no-request", "no-kick", "no-window", "no-cr8-intercept", "no-timer-request", "no-timer-kick"}
+BREAKABLE = {
+    "no-request",
+    "no-kick",
+    "no-window",
+    "no-cr8-intercept",
+    "no-timer-request",
+    "no-timer-kick",
+    "no-iret-intercept",
+    "no-stgi-intercept",
+}
 BOOT_INIT = ("wrmsr APIC_BASE {base:#x}", "wrmsr SVR 0x1ff", "wrmsr TPR 0x10", "sti")
 BOOT_WAIT = "spin 300000"  # after INIT and after SIPI: longer than a vCPU polls at most, as 10 ms of a real guest are
 BOOT_XAPIC = ("mmio_write 0xfee000f0 0x1ff", "mmio_write 0xfee00080 0x10", "sti")
@@ -39,7 +48,8 @@ class Vm:
     ``irqchip``: only "kernel" in this version. ``trace``: whether events are recorded; ``stacks``: with kernel stacks.
     ``broken``: rules to remove, to see what they are for. "no-request", "no-kick": svm_complete_interrupt_delivery does
     not make it, or do it. "no-window": svm_enable_irq_window does nothing. "no-cr8-intercept": CR8 writes never exit.
-    "no-timer-request", "no-timer-kick": apic_timer_expired does not make it, or do it.
+    "no-timer-request", "no-timer-kick": apic_timer_expired does not make it, or do it. "no-iret-intercept",
+    "no-stgi-intercept": KVM does not have the IRET of an NMI handler exit, nor, with vGIF, STGI to hear of GIF.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ With vGIF the VMCB holds it and STGI and CLGI do not exit; without, KVM intercep
 
 from __future__ import annotations
 
-from kvmmodel.events import SetGif
+from kvmmodel.events import NmiWindow, SetGif
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
@@ -25,20 +25,28 @@ EFER_SVME = 1 << 12
 @kernel(FILE)
 def svm_set_gif(vcpu: KvmVcpu, value: bool) -> None:
     """Set: whatever waited gets its event pass. Clear: with vGIF the IRQ window stays, the processor respects V_GIF."""
-    if gif_set(vcpu) != value:
-        trace(vcpu.kvm.host, SetGif, vcpu.vcpu_id, value)
     if not value:
-        enable_gif(vcpu, False)
+        _write_gif(vcpu, False)
         if not vcpu.kvm.host.params["vgif"]:
             svm_clear_vintr(vcpu)
         return
     if vcpu.kvm.host.params["vgif"]:
+        watched = hw.SVM_EXIT_STGI in vcpu.vmcb01.intercepts
         svm_clr_intercept(vcpu, hw.SVM_EXIT_STGI)  # it was there only to hear of this moment
+        if watched:
+            trace(vcpu.kvm.host, NmiWindow, vcpu.vcpu_id, "stgi", False)
     if svm_is_intercept(vcpu, hw.SVM_EXIT_VINTR):
         svm_clear_vintr(vcpu)
-    enable_gif(vcpu)
+    _write_gif(vcpu, True)
     if svm_has_pending_gif_event(vcpu):
         kvm_make_request(KVM_REQ_EVENT, vcpu)
+
+
+def _write_gif(vcpu: KvmVcpu, value: bool) -> None:
+    changed = gif_set(vcpu) != value
+    enable_gif(vcpu, value)
+    if changed:
+        trace(vcpu.kvm.host, SetGif, vcpu.vcpu_id, value)
 
 
 def svm_has_pending_gif_event(vcpu: KvmVcpu) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvmmodel.events import KvmEntry, KvmExit, KvmUserspaceExit, TprSync
+from kvmmodel.events import KvmEntry, KvmExit, KvmUserspaceExit, NmiWindow, TprSync
 from kvmmodel.kvm.lapic.advance import kvm_wait_lapic_expire
 from kvmmodel.kvm.lapic.registers import APIC_TASKPRI
 from kvmmodel.kvm.names import kernel
@@ -58,6 +58,7 @@ def svm_vcpu_run(vcpu: KvmVcpu) -> Run:
     stepped_over = vmcb.single_step and vmcb.event_inj  # else the TF that KVM set would be pushed with RFLAGS
     if stepped_over:
         vmcb.single_step = False
+        trace(host, NmiWindow, vcpu.vcpu_id, "step", False)
     if vcpu.immediate_exit or stepped_over:
         native_smp_send_reschedule(host, host.current)  # pending at VMRUN: the event goes in, and out it comes
     sync_lapic_to_cr8(vcpu)

@@ -3,7 +3,7 @@
 import pytest
 
 from kvmmodel import GuestFault, Host
-from kvmmodel.events import HandlerEnter, VmExit
+from kvmmodel.events import HandlerEnter, SetGif, VirtualGif, VmExit
 from kvmmodel.silicon import vmcb
 from tests.machines import MSI, SERIES, events
 
@@ -135,3 +135,27 @@ def test_without_nested_a_guest_cannot_enable_svm():
     with pytest.raises(GuestFault) as fault:
         made.vcpus[0].guest.wrmsr(0xC0000080, SVME)
     assert fault.value.vector == 13
+
+
+@pytest.mark.parametrize(("host", "arrives"), [(CPUS["with vGIF"], False), (CPUS["without vGIF"], True)], ids=CPUS)
+def test_without_the_stgi_intercept_vgif_leaves_an_nmi_waiting(host, arrives):
+    made = Host(avic=False, kernel="6.18", **host).create_vm(1, boot=True, broken=("no-stgi-intercept",))
+    guest = made.vcpus[0].guest
+    guest.wrmsr(0xC0000080, SVME)
+    guest.clgi()
+    made.signal_msi(MSI, 0x400)
+    wait(guest)
+    guest.stgi()
+    made.run()
+    assert guest.handled == ({2: 1} if arrives else {})
+    assert (made.vcpus[0].kvm_vcpu.nmi_pending == 0) == arrives
+
+
+@pytest.mark.parametrize("host", CPUS.values(), ids=CPUS)
+def test_who_changes_gif_is_an_event_of_its_own(host):
+    made = booted(**host)
+    guest = made.vcpus[0].guest
+    guest.clgi()
+    guest.stgi()
+    kind = VirtualGif if "vgif" not in host else SetGif
+    assert [(type(e), e.value) for e in events(made, VirtualGif, SetGif)] == [(kind, False), (kind, True)]
