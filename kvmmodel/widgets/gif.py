@@ -49,7 +49,7 @@ def gif_story(event: str, flag: str, means: str, kernel: str = "6.12", broken: b
         setup=f"Kernel {host.kernel.release}, {host.processor.title}, `avic=0`, {_params(host)}, x2APIC guest",
         since="CLGI" if flag == "clear" else SINCE[event],
         badges=(BROKEN,) if broken else tuple(Badge(how, what) for how, what in scenario.known.items()),
-        broken="KVM has neither `IRET` nor `STGI` exit to hear of it" if broken else None,
+        broken="KVM has neither `IRET` nor `STGI` exit to hear of them" if broken else None,
         tellers=GIF_TELLERS,
     )
     return replace(told, verdict=_verdict(told, event)) if broken else told
