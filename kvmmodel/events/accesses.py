@@ -136,6 +136,32 @@ class SetGif(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class InjectNmi(Event):
+    """KVM writes an NMI to EVENTINJ."""
+
+    kind: ClassVar[str] = "inject_nmi"
+    vcpu_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class VnmiPending(Event):
+    """KVM leaves an NMI to the processor: V_NMI_PENDING is set."""
+
+    kind: ClassVar[str] = "vnmi_pending"
+    vcpu_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class NmiWindow(Event):
+    """KVM starts or stops to watch for an NMI's (or SMI's) moment; ``by`` is iret, stgi or step, a single step."""
+
+    kind: ClassVar[str] = "nmi_window"
+    vcpu_id: int
+    by: str
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
 class NestedVmEnter(Event):
     kind: ClassVar[str] = "nested_vmenter"
     vcpu_id: int

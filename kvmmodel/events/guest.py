@@ -59,6 +59,25 @@ class PvEoiByGuest(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class VirtualGif(Event):
+    """STGI or CLGI with vGIF and without an exit: the processor writes V_GIF."""
+
+    kind: ClassVar[str] = "virtual_gif"
+    lane: ClassVar[str] = "hw"
+    vcpu_id: int
+    value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TakeVnmi(Event):
+    """The processor delivers a virtual NMI: V_NMI_PENDING falls, V_NMI_BLOCKING rises."""
+
+    kind: ClassVar[str] = "take_vnmi"
+    lane: ClassVar[str] = "hw"
+    vcpu_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fault(Event):
     kind: ClassVar[str] = "fault"
     lane: ClassVar[str] = "guest"

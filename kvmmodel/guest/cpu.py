@@ -9,7 +9,18 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
-from kvmmodel.events import AvicDoorbell, Event, Fault, HandlerEnter, HandlerLeave, Instruction, PvEoiByGuest, VmExit
+from kvmmodel.events import (
+    AvicDoorbell,
+    Event,
+    Fault,
+    HandlerEnter,
+    HandlerLeave,
+    Instruction,
+    PvEoiByGuest,
+    TakeVnmi,
+    VirtualGif,
+    VmExit,
+)
 from kvmmodel.guest import virtual_apic
 from kvmmodel.silicon import avic
 from kvmmodel.silicon import vmcb as hw
@@ -257,6 +268,7 @@ def vnmi(guest: GuestCpu) -> bool:
 
 def take_vnmi(guest: GuestCpu) -> None:
     guest.vmcb.v_nmi_pending, guest.vmcb.v_nmi_blocking = False, True
+    guest.emit(TakeVnmi(guest.ident))
     enter_handler(guest, NMI_VECTOR)
 
 
@@ -303,6 +315,7 @@ def execute(guest: GuestCpu, insn: Insn) -> int | None:
         if code in vmcb.intercepts:
             return leave(guest, code)
         vmcb.v_gif = op == "stgi"
+        guest.emit(VirtualGif(guest.ident, vmcb.v_gif))
     shadow = op == "sti" and not vmcb.rflags_if
     if op in ("sti", "cli"):
         vmcb.rflags_if = op == "sti"

@@ -61,8 +61,8 @@ def emulator_leave_smm(vcpu: KvmVcpu) -> None:
 
 @kernel(FILE)
 def kvm_smm_changed(vcpu: KvmVcpu, entering: bool) -> None:
-    trace(vcpu.kvm.host, KvmSmmTransition, vcpu.vcpu_id, SMBASE, entering)
     vcpu.smm = entering
+    trace(vcpu.kvm.host, KvmSmmTransition, vcpu.vcpu_id, SMBASE, entering)
     if not entering:
         vcpu.smm_inside_nmi = False
         kvm_make_request(KVM_REQ_EVENT, vcpu)  # an INIT or SMI may have waited for this

@@ -7,4 +7,6 @@ BREAKABLE = {
     "no-cr8-intercept": "svm_update_cr8_intercept never sets the intercept",
     "no-timer-request": "apic_timer_expired makes no KVM_REQ_UNBLOCK",
     "no-timer-kick": "apic_timer_expired does not kick",
+    "no-iret-intercept": "svm_inject_nmi does not have the handler's IRET exit",
+    "no-stgi-intercept": "svm_enable_nmi_window and svm_enable_smi_window do not have STGI exit, with vGIF",
 }

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from kvmmodel.events import Event
 from kvmmodel.kvm.names import KernelFunction, walk
 from kvmmodel.kvm.requests import names
+from kvmmodel.kvm.svm.predicates import gif_set, svm_get_nmi_mask
 from kvmmodel.kvm.types import HostKernel, Kvm, KvmVcpu
 
 
@@ -27,6 +28,10 @@ class VcpuState:
     requests: tuple[str, ...]
     thread: str  # running, runnable, blocked
     in_guest: bool
+    gif: bool = True
+    nmi_blocked: bool = False
+    nmis: int = 0  # that wait, wherever that is noted
+    smm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,10 @@ def state_of(vcpu: KvmVcpu, in_guest: bool) -> VcpuState:
         names(vcpu.requests, vcpu.kvm.host),
         vcpu.task.state,
         in_guest,
+        gif_set(vcpu),
+        svm_get_nmi_mask(vcpu),
+        vcpu.nmi_queued + vcpu.nmi_pending + vcpu.vmcb.v_nmi_pending,
+        vcpu.smm,
     )
 
 

@@ -35,6 +35,8 @@ class Cast:
     entering: bool = False  # the target has said that it is in the guest, VMRUN is still to come
     pending: bool = False  # the APIC timer has expired, and nobody has delivered it yet
     left: bool = False  # the sender has left the entry loop since its last exit
+    watched: set[str] = field(default_factory=set)  # what shall exit so that KVM hears of an NMI's or SMI's moment
+    heard: bool = False  # the IRET of the NMI handler that was injected last has exited
     delivering: int | None = None  # the vCPU whose IRR was set last
 
     def prefix(self, vcpu: int) -> str:
@@ -109,6 +111,11 @@ def follow(cast: Cast, record: Record) -> None:
                 cast.waker = cast.other = False
         case ev.WakeUp() if event.vcpu_id == cast.target:
             cast.waker = True
+        case ev.NmiWindow() if event.vcpu_id == cast.target:
+            (cast.watched.add if event.open else cast.watched.discard)(event.by)
+            cast.heard = cast.heard or (event.by == "iret" and not event.open)
+        case ev.InjectNmi() if event.vcpu_id == cast.target:
+            cast.heard = False
         case ev.TimerPending() if event.vcpu_id == cast.target:
             cast.pending = True
     cast.caller = record.task == "vmm"
@@ -143,4 +150,5 @@ def states(cast: Cast, record: Record) -> tuple[ApicState, ...]:
 
 
 def _state(s: VcpuState) -> ApicState:
-    return ApicState(s.vcpu, s.cpu, s.irr, s.isr, s.tmr, s.tpr, s.ppr, s.mode, s.requests, s.thread)
+    apic = (s.irr, s.isr, s.tmr, s.tpr, s.ppr)
+    return ApicState(s.vcpu, s.cpu, *apic, s.mode, s.requests, s.thread, s.gif, s.nmi_blocked, s.nmis, s.smm)

@@ -70,9 +70,10 @@ def program_story(
     since: str = "",
     badges: tuple[Badge, ...] = (),
     broken: str | None = None,
+    tellers: Mapping[type[ev.Event], Teller] = PROGRAM_TELLERS,
 ) -> Story:
     """Tell what one vCPU's program does, from its first instruction that starts with ``since`` to the EOI after which
-    none of ``vectors`` waits or is in service. No verdict.
+    none of ``vectors`` waits or is in service, else to its end. ``tellers`` say which events become steps. No verdict.
 
     ValueError if the vCPU never executes such an instruction.
     """
@@ -89,7 +90,7 @@ def program_story(
         if isinstance(record.event, ev.IrqWindow):
             cast.window = record.event.open
     before, start = bars(cast), states(cast, opening)
-    steps = _steps(ordered[first:], kernel, cast, PROGRAM_TELLERS, MOST_PROGRAM_STEPS)
+    steps = _steps(ordered[first:], kernel, cast, tellers, MOST_PROGRAM_STEPS)
     return Story(title, setup, groups(cast), before, start, steps, badges, broken)
 
 

@@ -49,6 +49,10 @@ class ApicState:
     mode: str  # OUTSIDE_GUEST_MODE, IN_GUEST_MODE, EXITING_GUEST_MODE
     requests: tuple[str, ...]  # pending, without the KVM_REQ_ prefix
     thread: str  # running, runnable (preempted or woken), blocked
+    gif: bool = True
+    nmi_blocked: bool = False
+    nmis: int = 0  # that wait
+    smm: bool = False
 
 
 @dataclass(frozen=True, slots=True)

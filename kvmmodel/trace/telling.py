@@ -9,6 +9,7 @@ from typing import Any
 from kvmmodel import events as ev
 from kvmmodel.machine.record import Record
 from kvmmodel.silicon.apic import APIC_DEST_LOGICAL
+from kvmmodel.silicon.vmcb import SVM_EVTINJ_TYPE_MASK, SVM_EVTINJ_TYPE_NMI
 from kvmmodel.trace.cast import Cast, lane
 
 
@@ -34,6 +35,11 @@ REASONS = {
     "io": "IOIO",
     "vintr": "VINTR",
     "write_cr8": "WRITE_CR8",
+    "stgi": "STGI",
+    "clgi": "CLGI",
+    "iret": "IRET",
+    "rsm": "RSM",
+    "DB excp": "#DB",
 }
 
 
@@ -100,10 +106,11 @@ def vmexit(cast: Cast, record: Record, e: Any) -> Told:
 
 def vmrun(cast: Cast, record: Record, e: Any) -> Told:
     guest = _guest(cast, e.vcpu_id)
-    vector = e.event_inj & 0xFF
-    label = f"`VMRUN` injects `{vector:#x}`" if e.event_inj else "`VMRUN`"
+    nmi = e.event_inj & SVM_EVTINJ_TYPE_MASK == SVM_EVTINJ_TYPE_NMI
+    what = "the NMI" if nmi else f"vector `{e.event_inj & 0xFF:#x}`"
+    label = f"`VMRUN` injects {what.removeprefix('vector ')}" if e.event_inj else "`VMRUN`"
     why = (
-        f"`VMRUN` enters the guest, and vector `{vector:#x}` is delivered before any further guest instruction."
+        f"`VMRUN` enters the guest, and {what} is delivered before any further guest instruction."
         if e.event_inj
         else f"`VMRUN`: vCPU {e.vcpu_id} enters the guest, KVM injects nothing."
     )

@@ -205,6 +205,9 @@ _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.PvEoiDisarm: lambda e: f"PV EOI of vCPU {e.vcpu_id} taken back",
     ev.IrqWindow: lambda e: f"IRQ window of vCPU {e.vcpu_id} {'requested' if e.open else 'closed'}",
     ev.SetGif: lambda e: f"GIF of vCPU {e.vcpu_id} := {int(e.value)}",
+    ev.InjectNmi: lambda e: f"NMI to EVENTINJ of vCPU {e.vcpu_id}",
+    ev.VnmiPending: lambda e: f"V_NMI_PENDING of vCPU {e.vcpu_id} set",
+    ev.NmiWindow: lambda e: f"NMI window of vCPU {e.vcpu_id} by {e.by} {'requested' if e.open else 'closed'}",
     ev.NestedVmEnter: lambda e: f"vCPU {e.vcpu_id} goes on with its guest's guest",
     ev.NestedVmExit: lambda e: f"the guest's guest of vCPU {e.vcpu_id} ends: {e.reason}",
     ev.VcpuReset: lambda e: f"vCPU {e.vcpu_id} reset{' by INIT' if e.init else ''}",
@@ -220,5 +223,7 @@ _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.HandlerEnter: lambda e: f"handler of 0x{e.vector:x} runs",
     ev.HandlerLeave: lambda e: f"handler of 0x{e.vector:x} returns",
     ev.PvEoiByGuest: lambda e: "PV EOI: bit was set, cleared it",
+    ev.VirtualGif: lambda e: f"V_GIF of vCPU {e.vcpu_id} := {int(e.value)}",
+    ev.TakeVnmi: lambda e: f"virtual NMI of vCPU {e.vcpu_id} delivered",
     ev.Fault: lambda e: f"exception {e.vector}",
 }

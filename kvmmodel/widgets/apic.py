@@ -8,6 +8,7 @@ from kvmmodel.trace.story import ApicState, Story
 from kvmmodel.widgets.svg import breakable, el, esc, num, per_story
 
 CELL, LEFT, TOP = 9.0, 20.0, 6.0  # px; 16 cells each way
+OPTIONAL = ("TPR", "TMR", "GIF", "NMI", "SMM", "requests")  # rows that a run shows only if it needs them
 SHOWN = 6  # vectors listed by name before "and n more"
 
 
@@ -75,6 +76,10 @@ def _cell(n: int, state: ApicState, changed: bool) -> str:
     return out
 
 
+def _nmi(state: ApicState) -> str:
+    return f"{'blocked' if state.nmi_blocked else 'allowed'}, {state.nmis or 'none'} waiting"
+
+
 @per_story
 def rows(story: Story) -> dict[int, tuple[frozenset[str], bool]]:
     """For each vCPU: the optional rows that its text needs somewhere in the run, and whether a mode takes two lines.
@@ -84,7 +89,8 @@ def rows(story: Story) -> dict[int, tuple[frozenset[str], bool]]:
     out: dict[int, tuple[frozenset[str], bool]] = {}
     for states in [story.start, *(step.states for step in story.steps)]:
         for s in states:
-            found = {k for k, on in (("TPR", s.tpr), ("TMR", s.tmr), ("requests", s.requests)) if on}
+            needed = (s.tpr, s.tmr, not s.gif, s.nmi_blocked or s.nmis, s.smm, s.requests)
+            found = {name for name, on in zip(OPTIONAL, needed, strict=True) if on}
             old, tall = out.get(s.vcpu, (frozenset(), False))
             out[s.vcpu] = old | found, tall or len(s.mode) > 14
     return out
@@ -98,13 +104,16 @@ def facts(state: ApicState, before: ApicState, optional: frozenset[str], tall: b
         ("IRR", listed(state.irr), state.irr != before.irr),
         ("ISR", listed(state.isr), state.isr != before.isr),
         ("TMR", listed(state.tmr), state.tmr != before.tmr),
+        ("GIF", str(int(state.gif)), state.gif != before.gif),
+        ("NMI", _nmi(state), _nmi(state) != _nmi(before)),
+        ("SMM", "inside" if state.smm else "no", state.smm != before.smm),
         ("mode", state.mode, state.mode != before.mode),
         ("thread", state.thread, state.thread != before.thread),
         ("requests", " ".join(state.requests) or "none", state.requests != before.requests),
     ]
     out = []
     for name, value, changed in table:
-        if name in ("TPR", "TMR", "requests") and name not in optional and not changed:
+        if name in OPTIONAL and name not in optional and not changed:
             continue
         text = breakable(value) if name == "requests" else esc(value).replace("_", "_<wbr/>", name == "mode")
         two = ' class="km-two"' if name == "mode" and tall else ""

@@ -28,9 +28,9 @@ class Text(str):
         return str(self).rstrip("\n")
 
 
-def tracepoints(scenario: str, kernel: str = "6.12", only: Sequence[str] = ()) -> Text:
+def tracepoints(scenario: str, kernel: str = "6.12", only: Sequence[str] = (), cpu: str = "zen4") -> Text:
     """The run's tracepoints in the kernel's words, each after its thread; ``only`` keeps those events."""
-    host = Host(kernel=kernel, avic=False)
+    host = Host(cpu, kernel, avic=False)
     records = run(built_in(scenario), host).trace.records
     kept = [r for r in records if (not only or r.event.tracepoint in only) and r.event.tracepoint]
     return Text("\n".join(f"{r.task}  {r.event.tracepoint}: {tracepoint(r.event, host.kernel)}" for r in kept))

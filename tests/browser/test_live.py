@@ -180,3 +180,21 @@ def test_the_ipi_page_answers_each_of_its_choices(page: Page, site: Site) -> Non
     page.get_by_label("Break it: kick nobody").first.click(force=True)
     expect(page.locator(f"{LIVE}.km-broken")).to_contain_text("Broken on purpose")
     page.keyboard.press("End")
+
+
+def test_the_gif_page_answers_each_of_its_choices(page: Page, site: Site) -> None:
+    open_page(page, site, "book/gif")
+    go_live(page)
+    before = picture(page)
+    for which, text in (("event", "two NMIs at once"), ("flag", "1"), ("means", "vGIF and vNMI")):
+        choose(page, which, text)
+        assert chosen(page, which) == text
+    setup = page.locator(f"{LIVE}.km-sub").first
+    expect(setup).to_have_text("Kernel 6.12.117, Zen 4, avic=0, vgif=1, vnmi=1, x2APIC guest")
+    assert "OUT 0xe1" in new_picture(page, before)
+    expect(page.locator(f"{LIVE}.km-fig")).to_contain_text("delivers the virtual NMI")
+    choose(page, "means", "neither")
+    page.get_by_label("Break it: have neither IRET nor STGI exit").first.click(force=True)
+    expect(page.locator(f"{LIVE}.km-broken")).to_contain_text("Broken on purpose")
+    page.keyboard.press("End")
+    expect(page.locator(f"{LIVE}.km-verdict")).to_contain_text("Lost: an NMI waits")

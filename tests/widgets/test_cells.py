@@ -22,6 +22,12 @@ def test_tracepoints_keeps_only_the_events_asked_for():
     assert lines[0].endswith("kvm_inj_virq: IRQ 0x43")
 
 
+def test_tracepoints_are_those_of_the_cpu_asked_for():
+    """One without vNMI has the IRET of an NMI handler exit."""
+    exits = {cpu: str(tracepoints("nmi", "7.3", ("kvm_exit",), cpu)) for cpu in ("zen3", "zen4")}
+    assert {cpu: "reason iret" in text for cpu, text in exits.items()} == {"zen3": True, "zen4": False}
+
+
 def test_the_function_graph_is_one_that_the_explain_tool_reads():
     (graph,) = find(str(function_graph("ipi-halted", "6.12")))
     assert isinstance(graph, Graph)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvmmodel.events import KvmEntry, KvmExit, KvmUserspaceExit, TprSync
+from kvmmodel.events import KvmEntry, KvmExit, KvmUserspaceExit, NmiWindow, TprSync
 from kvmmodel.kvm.apicv import enable_apicv, kvm_set_apicv_inhibit
 from kvmmodel.kvm.lapic.advance import kvm_wait_lapic_expire
 from kvmmodel.kvm.lapic.registers import APIC_TASKPRI
@@ -15,7 +15,13 @@ from kvmmodel.kvm.svm.avic.ipi import avic_incomplete_ipi_interception
 from kvmmodel.kvm.svm.avic.load import avic_vcpu_load, avic_vcpu_put
 from kvmmodel.kvm.svm.avic.mode import avic_init_vmcb
 from kvmmodel.kvm.svm.avic.vcpu import avic_init_vcpu
-from kvmmodel.kvm.svm.gif import EFER_SVME, clgi_interception, stgi_interception, svm_set_gif
+from kvmmodel.kvm.svm.gif import (
+    EFER_SVME,
+    clgi_interception,
+    stgi_interception,
+    svm_recalc_instruction_intercepts,
+    svm_set_gif,
+)
 from kvmmodel.kvm.svm.inject import interrupt_window_interception, svm_complete_interrupts
 from kvmmodel.kvm.svm.intercepts import svm_is_intercept
 from kvmmodel.kvm.svm.nested import (
@@ -58,6 +64,7 @@ def svm_vcpu_run(vcpu: KvmVcpu) -> Run:
     stepped_over = vmcb.single_step and vmcb.event_inj  # else the TF that KVM set would be pushed with RFLAGS
     if stepped_over:
         vmcb.single_step = False
+        trace(host, NmiWindow, vcpu.vcpu_id, "step", False)
     if vcpu.immediate_exit or stepped_over:
         native_smp_send_reschedule(host, host.current)  # pending at VMRUN: the event goes in, and out it comes
     sync_lapic_to_cr8(vcpu)
@@ -239,13 +246,13 @@ def svm_vcpu_reset(vcpu: KvmVcpu, init_event: bool) -> None:
 
 @kernel(FILE)
 def init_vmcb(vcpu: KvmVcpu) -> None:
-    """STGI and CLGI need not exit with vGIF. An INIT takes no other intercept away, either."""
+    """STGI and CLGI need not exit with vGIF, in newer releases once SVM is on. INIT takes no other intercept away."""
     vmcb, params = vcpu.vmcb01, vcpu.kvm.host.params
     vmcb.intercepts |= INTERCEPTS
     if vcpu.apic.apicv_active and not vcpu.kvm.host.has("cr8_intercept_follows_avic"):
         vmcb.intercepts.discard(hw.SVM_EXIT_WRITE_CR8)
     vmcb.v_gif_enable, vmcb.v_nmi_enable = bool(params["vgif"]), bool(params.get("vnmi"))
-    if vmcb.v_gif_enable:
+    if vmcb.v_gif_enable and not vcpu.kvm.host.has("gif_intercepts_follow_svme"):
         vmcb.intercepts -= {hw.SVM_EXIT_STGI, hw.SVM_EXIT_CLGI}
     vcpu.guest_gif = vmcb.v_gif = True
     vmcb.v_nmi_pending = vmcb.v_nmi_blocking = False
@@ -262,6 +269,8 @@ def svm_set_efer(vcpu: KvmVcpu, efer: int) -> None:
     if old & EFER_SVME and not efer & EFER_SVME:
         svm_leave_nested(vcpu)
         svm_set_gif(vcpu, True)
+    if (old ^ efer) & EFER_SVME and vcpu.kvm.host.has("gif_intercepts_follow_svme"):
+        svm_recalc_instruction_intercepts(vcpu)
 
 
 @kernel(FILE)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.smm import is_smm
-from kvmmodel.kvm.svm.intercepts import svm_set_intercept
-from kvmmodel.kvm.svm.nmi import EBUSY
+from kvmmodel.kvm.svm.nmi import EBUSY, watch_stgi
 from kvmmodel.kvm.svm.predicates import gif_set, nested_exit_on_smi
 from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.kvm.x86.emulate import x86_emulate_instruction
-from kvmmodel.silicon import vmcb as hw
 
 FILE = "arch/x86/kvm/svm/svm.c"
 
@@ -32,8 +30,8 @@ def svm_smi_allowed(vcpu: KvmVcpu, for_injection: bool) -> int:
 @kernel(FILE)
 def svm_enable_smi_window(vcpu: KvmVcpu) -> None:
     """GIF clear: STGI will tell. Else the vCPU is in SMM, and RSM exits in any case."""
-    if not gif_set(vcpu) and vcpu.kvm.host.params["vgif"]:
-        svm_set_intercept(vcpu, hw.SVM_EXIT_STGI)
+    if not gif_set(vcpu):
+        watch_stgi(vcpu)
 
 
 @kernel(FILE)

@@ -3,7 +3,8 @@
 import pytest
 
 from kvmmodel import GuestFault, Host
-from kvmmodel.events import HandlerEnter, VmExit
+from kvmmodel.events import HandlerEnter, SetGif, VirtualGif, VmExit
+from kvmmodel.silicon import vmcb
 from tests.machines import MSI, SERIES, events
 
 SVME = 0x1000
@@ -95,8 +96,66 @@ def test_without_svme_both_are_invalid_where_they_exit():
     assert fault.value.vector == 6
 
 
+@pytest.mark.parametrize(("kernel", "invalid"), [("6.12", False), ("7.2", True), ("7.3", True)])
+def test_with_vgif_clgi_without_svme_is_invalid_only_in_newer_releases(kernel, invalid):
+    """source 6.12.117, 7.2.13, 7.3.4: init_vmcb drops both intercepts, later svm_recalc_instruction_intercepts does."""
+    made = Host("zen3", kernel, avic=False).create_vm(1, boot=True)
+    guest = made.vcpus[0].guest
+    if invalid:
+        with pytest.raises(GuestFault) as fault:
+            guest.clgi()
+        assert fault.value.vector == 6
+    else:
+        guest.clgi()
+    assert made.vcpus[0].kvm_vcpu.vmcb.v_gif == invalid
+    assert ("clgi" in [e.reason for e in events(made, VmExit)]) == invalid
+
+
+@pytest.mark.parametrize("kernel", SERIES)
+def test_with_vgif_and_svme_neither_exits(kernel):
+    made = booted(kernel, cpu="zen3")
+    guest = made.vcpus[0].guest
+    guest.clgi()
+    guest.stgi()
+    assert not {"stgi", "clgi"} & {e.reason for e in events(made, VmExit)}
+
+
+def test_switching_svm_off_sets_gif_and_brings_the_intercepts_back():
+    """source 7.3.4: svm_set_efer."""
+    made = booted("7.3", cpu="zen3")
+    guest, vcpu = made.vcpus[0].guest, made.vcpus[0].kvm_vcpu
+    guest.clgi()
+    guest.wrmsr(0xC0000080, 0)
+    assert vcpu.vmcb.v_gif
+    assert {vmcb.SVM_EXIT_STGI, vmcb.SVM_EXIT_CLGI} <= vcpu.vmcb.intercepts
+
+
 def test_without_nested_a_guest_cannot_enable_svm():
     made = Host("zen3", avic=False, nested=0).create_vm(1, boot=True)
     with pytest.raises(GuestFault) as fault:
         made.vcpus[0].guest.wrmsr(0xC0000080, SVME)
     assert fault.value.vector == 13
+
+
+@pytest.mark.parametrize(("host", "arrives"), [(CPUS["with vGIF"], False), (CPUS["without vGIF"], True)], ids=CPUS)
+def test_without_the_stgi_intercept_vgif_leaves_an_nmi_waiting(host, arrives):
+    made = Host(avic=False, kernel="6.18", **host).create_vm(1, boot=True, broken=("no-stgi-intercept",))
+    guest = made.vcpus[0].guest
+    guest.wrmsr(0xC0000080, SVME)
+    guest.clgi()
+    made.signal_msi(MSI, 0x400)
+    wait(guest)
+    guest.stgi()
+    made.run()
+    assert guest.handled == ({2: 1} if arrives else {})
+    assert (made.vcpus[0].kvm_vcpu.nmi_pending == 0) == arrives
+
+
+@pytest.mark.parametrize("host", CPUS.values(), ids=CPUS)
+def test_who_changes_gif_is_an_event_of_its_own(host):
+    made = booted(**host)
+    guest = made.vcpus[0].guest
+    guest.clgi()
+    guest.stgi()
+    kind = VirtualGif if "vgif" not in host else SetGif
+    assert [(type(e), e.value) for e in events(made, VirtualGif, SetGif)] == [(kind, False), (kind, True)]

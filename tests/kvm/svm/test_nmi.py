@@ -3,13 +3,14 @@
 import pytest
 
 from kvmmodel import Host
-from kvmmodel.events import HandlerEnter, KvmEntry, VmExit
+from kvmmodel.events import HandlerEnter, InjectNmi, KvmEntry, NmiWindow, TakeVnmi, VmExit, VnmiPending
 from kvmmodel.guest.program import parse
 from kvmmodel.kvm.svm.gif import EFER_SVME
 from kvmmodel.kvm.svm.inject import svm_cancel_injection
 from kvmmodel.kvm.svm.nested import nested_save_pending_event_to_vmcb12, nested_svm_exit_handled, vmrun_interception
 from kvmmodel.kvm.svm.nmi import svm_inject_nmi
 from kvmmodel.kvm.svm.run import svm_vcpu_run
+from kvmmodel.kvm.svm.smi import svm_enable_smi_window
 from kvmmodel.kvm.types import VMRUN, QueuedException
 from kvmmodel.kvm.x86.inject import kvm_vcpu_reset
 from kvmmodel.silicon import vmcb
@@ -142,3 +143,46 @@ def test_kvms_single_step_of_l2_is_not_l1s_business():
     vmrun_interception(kvm_vcpu)
     kvm_vcpu.vmcb.exit_code = vmcb.SVM_EXIT_DB
     assert not nested_svm_exit_handled(kvm_vcpu)
+
+
+def told(made):
+    """What KVM and the processor do about NMIs, in short."""
+    words = {InjectNmi: "inject", VnmiPending: "leave to the processor", TakeVnmi: "processor delivers"}
+    seen = events(made, NmiWindow, *words)
+    return [f"{'+' if e.open else '-'}{e.by}" if isinstance(e, NmiWindow) else words[type(e)] for e in seen]
+
+
+def test_what_kvm_does_for_two_nmis_without_vnmi():
+    """source 6.12.117: svm_inject_nmi, iret_interception, svm_enable_nmi_window, db_interception."""
+    made = booted(vnmi=False)
+    for _ in range(2):
+        made.signal_msi(MSI, NMI)
+    made.run()
+    assert told(made) == ["inject", "+iret", "-iret", "+step", "-step", "inject", "+iret", "-iret"]
+
+
+def test_what_it_does_with_vnmi():
+    made = booted()
+    for _ in range(2):
+        made.signal_msi(MSI, NMI)
+    made.run()
+    assert told(made) == ["leave to the processor", "inject", "processor delivers"]
+
+
+@pytest.mark.parametrize(("params", "arrive"), [({}, 2), ({"vnmi": False}, 1)], ids=["vNMI", "without"])
+def test_without_the_iret_intercept_there_is_one_nmi_and_no_more(params, arrive):
+    made = Host("zen4", "6.18", avic=False, **params).create_vm(1, boot=True, broken=("no-iret-intercept",))
+    for _ in range(2):
+        made.signal_msi(MSI, NMI)
+        made.run()
+    assert made.vcpus[0].guest.handled == {2: arrive}
+    assert made.vcpus[0].kvm_vcpu.nmi_masked == bool(params)
+
+
+def test_kvms_own_stgi_intercept_is_set_even_if_l1_has_one_for_l2():
+    kvm_vcpu = booted(vnmi=False).vcpus[0].kvm_vcpu
+    kvm_vcpu.efer, kvm_vcpu.regs.vmcb12 = EFER_SVME, vmcb.Vmcb(intercepts={vmcb.SVM_EXIT_STGI})
+    vmrun_interception(kvm_vcpu)
+    kvm_vcpu.vmcb.v_gif = False
+    svm_enable_smi_window(kvm_vcpu)
+    assert vmcb.SVM_EXIT_STGI in kvm_vcpu.vmcb01.intercepts
