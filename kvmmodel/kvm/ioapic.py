@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from kvmmodel.events import IoapicMessage, KvmIoapicSetIrq
+from kvmmodel.events import IoapicEntry, IoapicLine, IoapicMessage, KvmIoapicSetIrq
 from kvmmodel.kvm.ack import (
     KVM_IRQCHIP_IOAPIC,
     kvm_irq_has_notifier,
@@ -73,7 +73,9 @@ def decode(entry: int) -> LapicIrq:
 def kvm_ioapic_set_irq(kvm: Kvm, ioapic: KvmIoapic, pin: int, source: int, level: bool) -> int:
     """A source changes its level; the pin is the OR of its sources. Returns as ioapic_set_irq."""
     sources = ioapic.line_states[pin]
-    (sources.add if level else sources.discard)(source)
+    if (source in sources) != level:
+        (sources.add if level else sources.discard)(source)
+        trace(kvm.host, IoapicLine, pin, tuple(sorted(sources)))
     return ioapic_set_irq(kvm, ioapic, pin, bool(sources))
 
 
@@ -105,8 +107,15 @@ def ioapic_service(kvm: Kvm, ioapic: KvmIoapic, pin: int) -> int:
     trace(kvm.host, IoapicMessage, pin, entry)
     result = kvm_irq_delivery_to_apic(kvm, None, decode(entry))
     if result and is_level(entry):
-        ioapic.redirtbl[pin] |= RTE_REMOTE_IRR
+        _change(kvm, ioapic, pin, entry | RTE_REMOTE_IRR)
     return result
+
+
+def _change(kvm: Kvm, ioapic: KvmIoapic, pin: int, entry: int) -> None:
+    """Give a pin another entry, and tell, unless it is the same."""
+    old, ioapic.redirtbl[pin] = ioapic.redirtbl[pin], entry
+    if entry != old:
+        trace(kvm.host, IoapicEntry, pin, entry, old)
 
 
 @kernel(FILE)
@@ -122,7 +131,7 @@ def kvm_ioapic_update_eoi_one(vcpu: KvmVcpu, ioapic: KvmIoapic, pin: int, level:
     kvm_notify_acked_irq(vcpu.kvm, KVM_IRQCHIP_IOAPIC, pin)
     if not level or vcpu.apic.regs.get(hw.APIC_SPIV, 0) & hw.APIC_SPIV_DIRECTED_EOI:
         return
-    ioapic.redirtbl[pin] &= ~RTE_REMOTE_IRR
+    _change(vcpu.kvm, ioapic, pin, ioapic.redirtbl[pin] & ~RTE_REMOTE_IRR)
     if not ioapic.redirtbl[pin] & RTE_MASKED and ioapic.irr >> pin & 1:
         ioapic_service(vcpu.kvm, ioapic, pin)
 
@@ -202,7 +211,7 @@ def ioapic_write_indirect(kvm: Kvm, ioapic: KvmIoapic, value: int) -> None:
     new = new & ~kept | old & kept
     if not is_level(new):
         new &= ~RTE_REMOTE_IRR
-    ioapic.redirtbl[pin] = new
+    _change(kvm, ioapic, pin, new)
     if is_level(new) and ioapic.irr >> pin & 1 and not new & (RTE_MASKED | RTE_REMOTE_IRR):
         if kvm.host.has("unmask_resamples") and kvm_notify_irqfd_resampler(kvm, KVM_IRQCHIP_IOAPIC, pin):
             ioapic.irr &= ~(1 << pin)  # the line may be down meanwhile; its owner raises it again if not
@@ -231,7 +240,8 @@ def kvm_get_ioapic(ioapic: KvmIoapic) -> tuple[int, tuple[int, ...]]:
 @kernel(FILE)
 def kvm_set_ioapic(kvm: Kvm, ioapic: KvmIoapic, irr: int, redirtbl: tuple[int, ...]) -> None:
     """KVM_SET_IRQCHIP: load the entries, then raise the lines that were pending."""
-    ioapic.redirtbl = list(redirtbl)
+    for pin, entry in enumerate(redirtbl):
+        _change(kvm, ioapic, pin, entry)
     ioapic.irr = ioapic.irr_delivered = 0
     kvm_make_scan_ioapic_request(kvm)
     for pin in range(IOAPIC_NUM_PINS):

@@ -12,6 +12,7 @@ from kvmmodel.kvm import (
     svm,  # noqa: F401 -- loads the vendor module
 )
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
+from kvmmodel.kvm.eventfd import kvm_irqfd
 from kvmmodel.kvm.ioapic import KvmIoapic, kvm_get_ioapic, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
 from kvmmodel.kvm.irqchip import (
@@ -231,6 +232,10 @@ def kvm_vm_ioctl_set_irqchip(kvm: Kvm, chip: int, state: Any) -> None:
     else:
         i8259.set_state(kvm.pic, chip, state)
     i8259.kvm_pic_update_irq(kvm)
+
+
+def irqfd_resample(kvm: Kvm, gsi: int, signal: Callable[[], None]) -> None:
+    vm_ioctl(kvm_irqfd, kvm, gsi, signal)
 
 
 def signal_msi(kvm: Kvm, address: int, data: int) -> int:

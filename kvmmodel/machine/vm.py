@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LIMIT_NS = 100_000_000
 PIC_STATE_SIZE = len(PIC_STATE)
-BREAKABLE = {"no-request", "no-kick", "no-window", "no-cr8-intercept", "no-timer-request", "no-timer-kick"}
+BREAKABLE = {
+    "no-request",
+    "no-kick",
+    "no-window",
+    "no-cr8-intercept",
+    "no-timer-request",
+    "no-timer-kick",
+    "no-ioapic-eoi",
+}
 BOOT_INIT = ("wrmsr APIC_BASE {base:#x}", "wrmsr SVR 0x1ff", "wrmsr TPR 0x10", "sti")
 BOOT_WAIT = "spin 300000"  # after INIT and after SIPI: longer than a vCPU polls at most, as 10 ms of a real guest are
 BOOT_XAPIC = ("mmio_write 0xfee000f0 0x1ff", "mmio_write 0xfee00080 0x10", "sti")
@@ -39,7 +47,8 @@ class Vm:
     ``irqchip``: only "kernel" in this version. ``trace``: whether events are recorded; ``stacks``: with kernel stacks.
     ``broken``: rules to remove, to see what they are for. "no-request", "no-kick": svm_complete_interrupt_delivery does
     not make it, or do it. "no-window": svm_enable_irq_window does nothing. "no-cr8-intercept": CR8 writes never exit.
-    "no-timer-request", "no-timer-kick": apic_timer_expired does not make it, or do it.
+    "no-timer-request", "no-timer-kick": apic_timer_expired does not make it, or do it. "no-ioapic-eoi":
+    kvm_ioapic_send_eoi does nothing.
     """
 
     def __init__(
@@ -182,7 +191,7 @@ class Vm:
 
     def irqfd_resample(self, gsi: int, signal: Callable[[], None]) -> None:
         """KVM_IRQFD with a resample eventfd: the line stays up until its EOI; ``signal`` is that eventfd's."""
-        eventfd.assign_resampler(self.machine.kvm, gsi, signal)
+        self._ioctl(lambda: ioctl.irqfd_resample(self.machine.kvm, gsi, signal))
 
     def eventfd_write(self, gsi: int) -> None:
         """Somebody writes to the eventfd that is bound to the GSI by KVM_IRQFD."""

@@ -33,7 +33,7 @@ def apic_set_eoi(apic: KvmLapic) -> int:
 def kvm_ioapic_send_eoi(apic: KvmLapic, vector: int) -> None:
     """Pass the EOI on, if the vector is one of the IOAPIC's. Level or edge is what the TMR says."""
     vcpu = apic.vcpu
-    if vector in vcpu.ioapic_handled_vectors:
+    if vector in vcpu.ioapic_handled_vectors and "no-ioapic-eoi" not in vcpu.kvm.broken:
         if vector == vcpu.highest_stale_pending_ioapic_eoi and vcpu.kvm.host.has("stale_eoi_rescans"):
             kvm_make_request(KVM_REQ_SCAN_IOAPIC, vcpu)
         kvm_ioapic_update_eoi(vcpu, vcpu.kvm.ioapic, vector, apic.tmr >> vector & 1 == 1)
