@@ -11,12 +11,14 @@
     [vcpu.0]                          program = ["instruction", ...], idt = { "0x40-0x4f" = "name" }
     [[userspace]]                     when = {...}, do = ["signal_msi ADDRESS DATA", "irq_line GSI LEVEL",
                                       "route_msi GSI ADDRESS DATA", "route_ioapic GSI PIN",
-                                      "eventfd GSI", "mprotect", "burn CPU NS"]
+                                      "eventfd GSI", "irqfd_resample GSI", "mprotect", "burn CPU NS"]
     [[race]]                          at = {...}, run = VCPU or "userspace", until = "event":
                                       in the middle of the one, run the other
 
 ``when`` and ``at``: { start = true }, { mark = "text" }, { vcpu = N, halted = true }, { port = N, value = N } or
-{ vcpu = N, event = "kind" }. The instructions are listed in kvmmodel.guest.program.
+{ vcpu = N, event = "kind" }. A rule fires once. After "irqfd_resample GSI", "eventfd GSI" raises the line until its EOI,
+which is the event "resample": a device that still wants service writes to the eventfd again. The instructions are listed
+in kvmmodel.guest.program.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ ACTIONS = {
     "route_msi": 3,
     "route_ioapic": 2,
     "eventfd": 1,
+    "irqfd_resample": 1,
     "mprotect": 0,
     "burn": 2,
 }

@@ -104,6 +104,7 @@ _ACTIONS: dict[str, Callable[..., object]] = {
     "route_msi": lambda vm, gsi, address, data: _route(vm, gsi, MsiRoute(address, data)),
     "route_ioapic": lambda vm, gsi, pin: _route(vm, gsi, IoapicRoute(pin)),
     "eventfd": Vm.eventfd_write,
+    "irqfd_resample": lambda vm, gsi: vm.irqfd_resample(gsi, lambda: None),  # rules listen to the event
     "mprotect": Vm.mprotect,
     "burn": Vm.burn,
 }
