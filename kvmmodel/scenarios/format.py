@@ -16,9 +16,10 @@
                                       in the middle of the one, run the other
 
 ``when`` and ``at``: { start = true }, { mark = "text" }, { vcpu = N, halted = true }, { port = N, value = N } or
-{ vcpu = N, event = "kind" }. A rule fires once. After "irqfd_resample GSI", "eventfd GSI" raises the line until its EOI,
-which is the event "resample": a device that still wants service writes to the eventfd again. The instructions are listed
-in kvmmodel.guest.program.
+{ vcpu = N, event = "kind" }, the guest's instructions also as { event = "instruction", text = "NOP" }, which is how
+the line begins. A rule fires once. After "irqfd_resample GSI", "eventfd GSI" raises the line until its
+EOI, which is the event "resample": a device that still wants service writes to the eventfd again. The instructions are
+listed in kvmmodel.guest.program.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvmmodel.events import Event
+from kvmmodel.events import Event, Instruction
 from kvmmodel.guest.program import BUILT_IN_BODIES, parse, vectors
 
 RUN_LIMIT_NS = 50_000_000
@@ -49,7 +50,8 @@ KEYS: dict[str, dict[str, Any]] = {
     "vcpu": {"program": list, "idt": dict},
     "userspace": {"when": dict, "do": list},
     "race": {"at": dict, "run": (int, str), "until": str},
-    "when": {"start": bool, "mark": str, "vcpu": int, "halted": bool, "port": int, "value": int, "event": str},
+    "when": {"start": bool, "mark": str, "vcpu": int, "halted": bool, "port": int, "value": int, "event": str,
+             "text": str},
 }  # fmt: skip
 
 
@@ -238,6 +240,8 @@ def _when(reader: _Reader, data: Any, count: int) -> dict[str, Any]:
         raise reader.fail("when: expected one of start, mark, halted, port, event", "when")
     if "event" in data:
         _kind(reader, data["event"])
+    if "text" in data and data.get("event") != Instruction.kind:
+        raise reader.fail('when: text goes with event = "instruction"', "text")
     if not 0 <= data.get("vcpu", 0) < count:
         raise reader.fail(f"when: the VM has vCPUs 0 to {count - 1}", "vcpu")
     return dict(data)

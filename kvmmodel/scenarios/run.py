@@ -149,7 +149,9 @@ def _listen(vm: Vm, when: dict[str, Any], fire: Any) -> None:
     kind = Block.kind if when.get("halted") else when["event"]
 
     def listen(event: Event) -> None:
-        if event.kind == kind and ("vcpu" not in when or _whose(vm, event) == when["vcpu"]):
+        if event.kind != kind or not getattr(event, "text", "").startswith(when.get("text", "")):
+            return
+        if "vcpu" not in when or _whose(vm, event) == when["vcpu"]:
             vm.trace.listeners.remove(listen)
             fire()
 
