@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kvmmodel.cases import guest
-from kvmmodel.cases.bench import Bench, NotInModel, on_cpu
+from kvmmodel.cases.bench import Bench, on_cpu
+from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.i8259 import PIC_NUM_PINS, kvm_pic_read_irq, kvm_pic_set_irq
 from kvmmodel.kvm.ioapic import (
     IOAPIC_DEFAULT_BASE_ADDRESS,
@@ -20,12 +21,12 @@ from kvmmodel.kvm.ioapic import (
     is_level,
     kvm_ioapic_set_irq,
     kvm_ioapic_update_eoi,
+    with_entry,
 )
 from kvmmodel.kvm.irqchip import KVM_USERSPACE_IRQ_SOURCE_ID, IoapicRoute, MsiRoute, PicRoute, Route
 
 Args = dict[str, Any]
 DELIVERY = {"fixed": 0, "lowest": 1, "smi": 2, "nmi": 4, "init": 5, "startup": 6, "extint": 7}
-RTC_PIN = 8
 POLARITY = 1 << 13
 MSI_ADDRESS = 0xFEE00000
 CHIPS = ("primary", "secondary")
@@ -47,9 +48,7 @@ def irq_line(bench: Bench, args: Args) -> int:
         return kvm_pic_set_irq(kvm, pin, KVM_USERSPACE_IRQ_SOURCE_ID, level) if 0 <= pin < PIC_NUM_PINS else -1
     if not 0 <= pin < IOAPIC_NUM_PINS:
         return -1
-    if args.get("status") and pin == RTC_PIN:
-        raise NotInModel("coalescing of the RTC's line")
-    return kvm_ioapic_set_irq(kvm, kvm.ioapic, pin, KVM_USERSPACE_IRQ_SOURCE_ID, level)
+    return kvm_ioapic_set_irq(kvm, kvm.ioapic, pin, KVM_USERSPACE_IRQ_SOURCE_ID, level, bool(args.get("status")))
 
 
 def irqfd_resample(bench: Bench, args: Args) -> None:
@@ -112,11 +111,10 @@ def ioapic_update(bench: Bench, args: Args) -> None:
 
 
 def ioapic_set(bench: Bench, args: Args) -> None:
-    irr, entries = bench.vm.get_ioapic()
-    if args.get("lines") is not None:
-        irr = sum(1 << pin for pin in set(args["lines"]))
-    pin = args["pin"]
-    bench.vm.set_ioapic(irr, (*entries[:pin], args["rte"], *entries[pin + 1 :]))
+    lines = args.get("lines")
+    irr = None if lines is None else sum(1 << pin for pin in set(lines))
+    state = bench.vm.get_irqchip(KVM_IRQCHIP_IOAPIC)
+    bench.vm.set_irqchip(KVM_IRQCHIP_IOAPIC, with_entry(state, args["pin"], args["rte"], irr))
 
 
 def ioapic_eoi(bench: Bench, args: Args) -> None:

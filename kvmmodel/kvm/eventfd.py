@@ -12,7 +12,6 @@ from kvmmodel.kvm.irqchip import (
     MsiRoute,
     kvm_set_irq,
 )
-from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.lapic.accept import kvm_irq_delivery_to_apic_fast
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import Kvm
@@ -81,7 +80,6 @@ def kvm_irqfd(kvm: Kvm, gsi: int, signal: Callable[[], None]) -> None:
     signals.append(signal)
     if len(signals) == 1:  # the GSI's irqfds share one resampler: one source, one notifier
         kvm_register_irq_ack_notifier(kvm, gsi, lambda: irqfd_resampler_ack(kvm, gsi))
-        kvm_make_scan_ioapic_request(kvm)
 
 
 @kernel("virt/kvm/eventfd.c")

@@ -16,7 +16,7 @@ TARGET_COLUMNS = (("t.kvm", "kvm", "KVM"), ("t.hw", "hw", "hardware"), ("t.guest
 
 @dataclass(slots=True)
 class Cast:
-CALLER = {"msi": "u.kvm", "line": "ioapic"}  # where KVM runs for userspace
+    """``source``: ipi, timer, msi, line, or program for all that one vCPU does. ``sender``: the vCPU, if one sends.
     ``also``: more vectors to follow. ``place``: where each vCPU is now."""
 
     source: str
