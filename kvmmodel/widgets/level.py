@@ -84,7 +84,7 @@ def _verdict(told: Story, entry: str) -> str | None:
         who = " Nobody has lowered source 1, whose owner waits to be asked." if 1 in pin.sources else ""
         return f"Dead line: remote IRR is set, and its EOI is over. The pin sends nothing any more.{who}"
     return (
-        "Lost: the line is up and remote IRR is clear, but nobody looks. "
+        "Lost: the line is up and remote IRR is clear, but the pin has forgotten it. "
         "Unmasking asked the resampling irqfd's owner, whose device is quiet; source 0 was not asked."
     )
 
@@ -111,26 +111,25 @@ def level_explorer(kernel: str = "6.12") -> Stepper:
 
 def level_counts(kernel: str = "6.12") -> Html:
     """For each line and each EOI, to the end of the run: messages, EOIs, who heard of them, exits. Zero is printed."""
-    names = ("line", "EOI", "messages", "EOI exits", "PV EOIs", "heard by the pin", "all exits")
+    names = ("line", "EOI", "messages", "EOI exits", "passed on", "all exits")
     rows = []
     for label, source in SOURCES:
         for how, eoi in EOIS:
             found = [str(n) for n in counted(source, eoi, kernel)]
             rows.append(el("tr", el("th", label, scope="row"), *(el("td", text) for text in (how, *found))))
     head = el("tr", *(el("th", name, scope="col") for name in names))
-    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table"))
+    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table km-six"))
 
 
-def counted(source: str, eoi: str, kernel: str = "6.12") -> tuple[int, int, int, int, int]:
-    """Messages of the pin; EOIs written to the register; EOIs by the PV bit; EOIs that the pin heard of; all exits,
-    from the first message on."""
+def counted(source: str, eoi: str, kernel: str = "6.12") -> tuple[int, int, int, int]:
+    """Messages of the pin; EOIs written to the register; EOIs that the pin heard of; all exits, from the first
+    message on."""
     records = sorted(level_run(source, eoi, kernel=kernel).trace.records, key=lambda record: record.t)
     first = next(i for i, record in enumerate(records) if isinstance(record.event, ev.IoapicMessage))
     events = [record.event for record in records[first:]]
     return (
         sum(isinstance(event, ev.IoapicMessage) for event in events),
         sum(isinstance(event, ev.Instruction) and event.text.startswith("WRMSR 0x80b") for event in events),
-        sum(isinstance(event, ev.PvEoiByGuest) for event in events),
         sum(isinstance(event, ev.KvmAckIrq) for event in events),
         sum(isinstance(event, ev.VmExit) for event in events),
     )

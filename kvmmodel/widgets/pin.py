@@ -10,9 +10,9 @@ from kvmmodel.widgets.svg import el, esc
 def fields(pin: PinState) -> tuple[tuple[str, str, str], ...]:
     """Name, bits and value of each field shown. The line is not in the entry: it has no bits."""
     entry = pin.entry
-    line = f"up: source {' and '.join(map(str, pin.sources))}" if pin.sources else "down"
+    line = f"up: {', '.join(map(str, pin.sources))}" if pin.sources else "down"
     return (
-        ("line", "", line),
+        ("line, by source", "", line),
         ("destination", "63:56", f"{entry >> 56 & 0xFF}"),
         ("mask", "16", "1" if entry & RTE_MASKED else "0"),
         ("trigger", "15", "level" if entry & RTE_LEVEL else "edge"),
