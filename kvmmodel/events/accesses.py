@@ -25,6 +25,33 @@ class IoapicMessage(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class IoapicLine(Event):
+    """A source of a pin's line has changed its level. ``sources``: those that assert it now; none: it is down."""
+
+    kind: ClassVar[str] = "ioapic_line"
+    pin: int
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IoapicEntry(Event):
+    """A redirection entry has changed: the guest or userspace wrote it, or remote IRR was set or cleared."""
+
+    kind: ClassVar[str] = "ioapic_entry"
+    pin: int
+    e: int
+    old: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResampleSignal(Event):
+    """The resample eventfd of an irqfd is signalled: its owner is to say anew whether the device asserts the line."""
+
+    kind: ClassVar[str] = "resample"
+    gsi: int
+
+
+@dataclass(frozen=True, slots=True)
 class PicOutput(Event):
     """The 8259s' output rises or falls; a vCPU's event pass looks at it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvmmodel.events import KvmAckIrq
+from kvmmodel.events import KvmAckIrq, ResampleSignal
 from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import Kvm, trace
@@ -64,10 +64,19 @@ def kvm_irq_has_notifier(kvm: Kvm, irqchip: int, pin: int) -> bool:
 @kernel(EVENTFD, since="6.6")
 def kvm_notify_irqfd_resampler(kvm: Kvm, irqchip: int, pin: int) -> bool:
     """Have those who own a line say anew whether it is up. False: nobody does."""
-    signals = kvm.resamplers.get(kvm_irq_map_chip_pin(kvm, irqchip, pin), [])
-    for signal in signals:
+    gsi = kvm_irq_map_chip_pin(kvm, irqchip, pin)
+    if gsi not in kvm.resamplers:
+        return False
+    irqfd_resampler_notify(kvm, gsi)
+    return True
+
+
+@kernel(EVENTFD, since="6.6")
+def irqfd_resampler_notify(kvm: Kvm, gsi: int) -> None:
+    """Signal the resample eventfd of every irqfd of the GSI."""
+    for signal in kvm.resamplers[gsi]:
+        trace(kvm.host, ResampleSignal, gsi)
         signal()
-    return bool(signals)
 
 
 @kernel(EVENTFD)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvmmodel.kvm.ack import kvm_register_irq_ack_notifier
+from kvmmodel.kvm.ack import irqfd_resampler_notify, kvm_register_irq_ack_notifier
 from kvmmodel.kvm.irq import kvm_msi_to_lapic_irq
 from kvmmodel.kvm.irqchip import (
     KVM_IRQFD_RESAMPLE_IRQ_SOURCE_ID,
@@ -73,17 +73,20 @@ def process_one_work(kvm: Kvm, gsi: int) -> None:
     irqfd_inject(kvm, gsi)
 
 
-def assign_resampler(kvm: Kvm, gsi: int, signal: Callable[[], None]) -> None:
+@kernel("virt/kvm/eventfd.c")
+def kvm_irqfd(kvm: Kvm, gsi: int, signal: Callable[[], None]) -> None:
     """KVM_IRQFD with KVM_IRQFD_FLAG_RESAMPLE: listen for the acknowledge of the pins that the GSI reaches."""
-    kvm.resamplers.setdefault(gsi, []).append(signal)
-    kvm_register_irq_ack_notifier(kvm, gsi, lambda: irqfd_resampler_ack(kvm, gsi, signal))
+    signals = kvm.resamplers.setdefault(gsi, [])
+    signals.append(signal)
+    if len(signals) == 1:  # the GSI's irqfds share one resampler: one source, one notifier
+        kvm_register_irq_ack_notifier(kvm, gsi, lambda: irqfd_resampler_ack(kvm, gsi))
 
 
 @kernel("virt/kvm/eventfd.c")
-def irqfd_resampler_ack(kvm: Kvm, gsi: int, signal: Callable[[], None]) -> None:
-    """The EOI takes the line down and tells the device's owner, who raises it again if the device still wants to."""
+def irqfd_resampler_ack(kvm: Kvm, gsi: int) -> None:
+    """The EOI takes the line down and tells the devices' owners; who still wants to raises it again."""
     kvm_set_irq(kvm, KVM_IRQFD_RESAMPLE_IRQ_SOURCE_ID, gsi, False)
-    signal()
+    irqfd_resampler_notify(kvm, gsi)
 
 
 @kernel("virt/kvm/eventfd.c")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field, replace
 
-from kvmmodel.events import IoapicMessage, KvmIoapicDelayedEoiInj, KvmIoapicSetIrq
+from kvmmodel.events import IoapicEntry, IoapicLine, IoapicMessage, KvmIoapicDelayedEoiInj, KvmIoapicSetIrq
 from kvmmodel.kvm.ack import (
     KVM_IRQCHIP_IOAPIC,
     kvm_fire_mask_notifiers,
@@ -92,7 +92,9 @@ def kvm_ioapic_set_irq(
 ) -> int:
     """A source changes its level; the pin is the OR of its sources. Returns as ioapic_set_irq."""
     sources = ioapic.line_states[pin]
-    (sources.add if level else sources.discard)(source)
+    if (source in sources) != level:
+        (sources.add if level else sources.discard)(source)
+        trace(kvm.host, IoapicLine, pin, tuple(sorted(sources)))
     return ioapic_set_irq(kvm, ioapic, pin, bool(sources), line_status)
 
 
@@ -148,8 +150,15 @@ def ioapic_service(kvm: Kvm, ioapic: KvmIoapic, pin: int, line_status: bool = Fa
     else:
         result = kvm_irq_delivery_to_apic(kvm, None, decode(entry))
     if result and is_level(entry):
-        ioapic.redirtbl[pin] |= RTE_REMOTE_IRR
+        _change(kvm, ioapic, pin, entry | RTE_REMOTE_IRR)
     return result
+
+
+def _change(kvm: Kvm, ioapic: KvmIoapic, pin: int, entry: int) -> None:
+    """Give a pin another entry, and tell, unless it is the same."""
+    old, ioapic.redirtbl[pin] = ioapic.redirtbl[pin], entry
+    if entry != old:
+        trace(kvm.host, IoapicEntry, pin, entry, old)
 
 
 @kernel(FILE)
@@ -166,7 +175,7 @@ def kvm_ioapic_update_eoi_one(vcpu: KvmVcpu, ioapic: KvmIoapic, pin: int, level:
     kvm_notify_acked_irq(vcpu.kvm, KVM_IRQCHIP_IOAPIC, pin)
     if not level or kvm_lapic_suppress_eoi_broadcast(vcpu.apic):
         return
-    ioapic.redirtbl[pin] &= ~RTE_REMOTE_IRR
+    _change(vcpu.kvm, ioapic, pin, ioapic.redirtbl[pin] & ~RTE_REMOTE_IRR)
     if ioapic.redirtbl[pin] & RTE_MASKED or not ioapic.irr >> pin & 1:
         ioapic.irq_eoi[pin] = 0
         return
@@ -264,7 +273,7 @@ def ioapic_write_indirect(kvm: Kvm, ioapic: KvmIoapic, value: int) -> None:
     new = new & ~kept | old & kept
     if not is_level(new):
         new &= ~RTE_REMOTE_IRR
-    ioapic.redirtbl[pin] = new
+    _change(kvm, ioapic, pin, new)
     if (old ^ new) & RTE_MASKED:
         kvm_fire_mask_notifiers(kvm, KVM_IRQCHIP_IOAPIC, pin, new & RTE_MASKED != 0)
     if is_level(new) and ioapic.irr >> pin & 1 and not new & (RTE_MASKED | RTE_REMOTE_IRR):
@@ -318,7 +327,8 @@ def with_entry(state: bytes, pin: int, entry: int, lines: int | None = None) -> 
 def kvm_set_ioapic(kvm: Kvm, ioapic: KvmIoapic, state: bytes) -> None:
     """KVM_SET_IRQCHIP: taken as it is; then the lines that were pending are raised."""
     ioapic.base_address, ioapic.ioregsel, ioapic.id, irr, ioapic.pad, *redirtbl = struct.unpack(IOAPIC_STATE, state)
-    ioapic.redirtbl = list(redirtbl)
+    for pin, entry in enumerate(redirtbl):
+        _change(kvm, ioapic, pin, entry)
     ioapic.irr = ioapic.irr_delivered = 0
     kvm_make_scan_ioapic_request(kvm)
     kvm_ioapic_inject_all(kvm, ioapic, irr)

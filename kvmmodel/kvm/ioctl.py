@@ -13,6 +13,7 @@ from kvmmodel.kvm import (
 )
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.apicv import kvm_apicv_init, kvm_clear_apicv_inhibit, kvm_set_apicv_inhibit
+from kvmmodel.kvm.eventfd import kvm_irqfd
 from kvmmodel.kvm.i8254 import kvm_create_pit, kvm_pit_set_reinject, kvm_vm_ioctl_get_pit2, kvm_vm_ioctl_set_pit2
 from kvmmodel.kvm.ioapic import kvm_get_ioapic, kvm_ioapic_init, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
@@ -279,6 +280,10 @@ def kvm_vm_ioctl_set_irqchip(kvm: Kvm, chip: int, state: bytes) -> None:
     else:
         i8259.set_state(kvm.pic, chip, state)
     i8259.kvm_pic_update_irq(kvm)
+
+
+def irqfd_resample(kvm: Kvm, gsi: int, signal: Callable[[], None]) -> None:
+    vm_ioctl(kvm_irqfd, kvm, gsi, signal)
 
 
 def signal_msi(kvm: Kvm, address: int, data: int) -> int:

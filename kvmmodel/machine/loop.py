@@ -305,8 +305,8 @@ def run_others(machine: Machine, until: int) -> None:
 
 
 def start(machine: Machine, task: Task) -> None:
-    """Let a thread run: queue it on its CPU."""
+    """Let a thread run: queue it on its CPU, not before now; in a turn that is the time of the CPU whose turn it is."""
     cpu = sched.cpu_of(machine.host, task.cpu)
     task.state = "runnable"
-    cpu.now = max(cpu.now, machine.now)
+    cpu.now = max(cpu.now, machine.now, machine.host.current.now if machine.held else 0)
     cpu.queue.append(task)

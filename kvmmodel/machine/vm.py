@@ -228,7 +228,7 @@ class Vm:
 
     def irqfd_resample(self, gsi: int, signal: Callable[[], None]) -> None:
         """KVM_IRQFD with a resample eventfd: the line stays up until its EOI; ``signal`` is that eventfd's."""
-        eventfd.assign_resampler(self.machine.kvm, gsi, signal)
+        self._ioctl(lambda: ioctl.irqfd_resample(self.machine.kvm, gsi, signal))
 
     def eventfd_write(self, gsi: int) -> None:
         """Somebody writes to the eventfd that is bound to the GSI by KVM_IRQFD."""

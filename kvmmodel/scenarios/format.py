@@ -11,12 +11,15 @@
     [vcpu.0]                          program = ["instruction", ...], idt = { "0x40-0x4f" = "name" }
     [[userspace]]                     when = {...}, do = ["signal_msi ADDRESS DATA", "irq_line GSI LEVEL",
                                       "route_msi GSI ADDRESS DATA", "route_ioapic GSI PIN",
-                                      "eventfd GSI", "mprotect", "burn CPU NS"]
+                                      "eventfd GSI", "irqfd_resample GSI", "mprotect", "burn CPU NS"]
     [[race]]                          at = {...}, run = VCPU or "userspace", until = "event":
                                       in the middle of the one, run the other
 
 ``when`` and ``at``: { start = true }, { mark = "text" }, { vcpu = N, halted = true }, { port = N, value = N } or
-{ vcpu = N, event = "kind" }. The instructions are listed in kvmmodel.guest.program.
+{ vcpu = N, event = "kind" }, the guest's instructions also as { event = "instruction", text = "NOP" }, which is how
+the line begins. A rule fires once. After "irqfd_resample GSI", "eventfd GSI" raises the line until its
+EOI, which is the event "resample": a device that still wants service writes to the eventfd again. The instructions are
+listed in kvmmodel.guest.program.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvmmodel.events import Event
+from kvmmodel.events import Event, Instruction
 from kvmmodel.guest.program import BUILT_IN_BODIES, parse, vectors
 
 RUN_LIMIT_NS = 50_000_000
@@ -36,6 +39,7 @@ ACTIONS = {
     "route_msi": 3,
     "route_ioapic": 2,
     "eventfd": 1,
+    "irqfd_resample": 1,
     "mprotect": 0,
     "burn": 2,
 }
@@ -46,7 +50,8 @@ KEYS: dict[str, dict[str, Any]] = {
     "vcpu": {"program": list, "idt": dict},
     "userspace": {"when": dict, "do": list},
     "race": {"at": dict, "run": (int, str), "until": str},
-    "when": {"start": bool, "mark": str, "vcpu": int, "halted": bool, "port": int, "value": int, "event": str},
+    "when": {"start": bool, "mark": str, "vcpu": int, "halted": bool, "port": int, "value": int, "event": str,
+             "text": str},
 }  # fmt: skip
 
 
@@ -235,6 +240,8 @@ def _when(reader: _Reader, data: Any, count: int) -> dict[str, Any]:
         raise reader.fail("when: expected one of start, mark, halted, port, event", "when")
     if "event" in data:
         _kind(reader, data["event"])
+    if "text" in data and data.get("event") != Instruction.kind:
+        raise reader.fail('when: text goes with event = "instruction"', "text")
     if not 0 <= data.get("vcpu", 0) < count:
         raise reader.fail(f"when: the VM has vCPUs 0 to {count - 1}", "vcpu")
     return dict(data)

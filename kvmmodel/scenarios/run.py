@@ -104,6 +104,7 @@ _ACTIONS: dict[str, Callable[..., object]] = {
     "route_msi": lambda vm, gsi, address, data: _route(vm, gsi, MsiRoute(address, data)),
     "route_ioapic": lambda vm, gsi, pin: _route(vm, gsi, IoapicRoute(pin)),
     "eventfd": Vm.eventfd_write,
+    "irqfd_resample": lambda vm, gsi: vm.irqfd_resample(gsi, lambda: None),  # rules listen to the event
     "mprotect": Vm.mprotect,
     "burn": Vm.burn,
 }
@@ -148,7 +149,9 @@ def _listen(vm: Vm, when: dict[str, Any], fire: Any) -> None:
     kind = Block.kind if when.get("halted") else when["event"]
 
     def listen(event: Event) -> None:
-        if event.kind == kind and ("vcpu" not in when or _whose(vm, event) == when["vcpu"]):
+        if event.kind != kind or not getattr(event, "text", "").startswith(when.get("text", "")):
+            return
+        if "vcpu" not in when or _whose(vm, event) == when["vcpu"]:
             vm.trace.listeners.remove(listen)
             fire()
 

@@ -10,12 +10,13 @@ from kvmmodel.trace.story import ApicState, Column, Group
 
 HOST = "host"  # the heading of the scheduler's lane, where that lane stands alone
 HOST_TIMER = "asm_sysvec_apic_timer_interrupt"
+CALLER = {"msi": "u.kvm", "line": "ioapic"}  # where KVM's code runs for userspace's own thread
 TARGET_COLUMNS = (("t.kvm", "kvm", "KVM"), ("t.hw", "hw", "hardware"), ("t.guest", "guest", "guest"))
 
 
 @dataclass(slots=True)
 class Cast:
-    """``source``: ipi, timer, msi, or program for all that one vCPU does. ``sender``: the sending vCPU, if one sends.
+    """``source``: ipi, timer, msi, line, or program for all that one vCPU does. ``sender``: the vCPU, if one sends.
     ``also``: more vectors to follow. ``place``: where each vCPU is now."""
 
     source: str
@@ -59,6 +60,8 @@ def groups(cast: Cast) -> tuple[Group, ...]:
     if cast.source == "msi":
         columns = (Column("dev", "dev", "device"), Column("u.kvm", "kvm", "KVM"))
         return Group(f"VMM thread · CPU {cast.sender_cpu}", columns), host, target
+    if cast.source == "line":
+        return Group("line", (Column("dev", "dev", "device"), Column("ioapic", "kvm", "I/O APIC"))), target
     if cast.source == "timer":
         columns = (Column("dev", "dev", "host timer"), *host.columns)
         return Group(f"host · CPU {cast.target_cpu}", columns), target
@@ -73,7 +76,7 @@ def lane(cast: Cast, record: Record) -> str | None:
         assert record.vcpu is not None
         return cast.prefix(record.vcpu) + ".kvm"
     if record.task == "vmm":
-        return "u.kvm" if cast.source == "msi" else None
+        return CALLER.get(cast.source)
     return "t.kvm" if record.cpu == cast.target_cpu else None
 
 
@@ -138,8 +141,8 @@ def bars(cast: Cast) -> tuple[tuple[str, str], ...]:
         found.append(("dev", "runs"))
     elif cast.waker or cast.other:
         found.append(("sched", "runs"))
-    if cast.caller and cast.source == "msi":
-        found.append(("u.kvm", "runs"))
+    if cast.caller and cast.source in CALLER:
+        found.append((CALLER[cast.source], "runs"))
     return tuple(found)
 
 

@@ -24,8 +24,9 @@ IRQS_OFF = {"svm_vcpu_run", "svm_exit_handlers_fastpath", "hrtimer_interrupt"}
 
 
 def render(records: Iterable[Record], kernel: Kernel) -> str:
-    """The whole file. Times are the model's, in seconds; they order events and measure nothing."""
-    return HEADER + "".join(row + "\n" for record in records if (row := line(record, kernel)) is not None)
+    """The whole file, in order of time. Times are the model's, in seconds; they order events and measure nothing."""
+    ordered = sorted(records, key=lambda record: record.t)  # stable: one CPU's events stay in their order
+    return HEADER + "".join(row + "\n" for record in ordered if (row := line(record, kernel)) is not None)
 
 
 def line(record: Record, kernel: Kernel) -> str | None:

@@ -56,6 +56,15 @@ class ApicState:
 
 
 @dataclass(frozen=True, slots=True)
+class PinState:
+    """One pin of the IOAPIC after a step: its 64-bit redirection entry, and the sources that assert its line."""
+
+    pin: int
+    entry: int
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One thing that happened.
 
@@ -76,6 +85,7 @@ class Step:
     stack: tuple[StackFrame, ...]
     stack_owner: str
     states: tuple[ApicState, ...]
+    pin: PinState | None = None  # in a story of a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +101,8 @@ BROKEN = Badge("inferred", "the rule removed in the model")  # nobody recorded a
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A whole run. ``broken`` names the rule that was removed on purpose; ``verdict`` is what came of it."""
+    """A whole run. ``broken`` names the rule that was removed on purpose; ``verdict`` is what came of it, and ``lost``
+    says that it is a loss though nothing was removed. ``pin``: before the first step, in a story of a line."""
 
     title: str
     setup: str  # "Kernel 6.12, Zen 4, `avic=0`, x2APIC guest"
@@ -102,3 +113,5 @@ class Story:
     badges: tuple[Badge, ...] = ()
     broken: str | None = None
     verdict: str | None = None
+    lost: bool = False
+    pin: PinState | None = None

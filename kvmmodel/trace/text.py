@@ -109,6 +109,10 @@ def _pic(e: Any, kernel: Kernel) -> str:
     return f"chip {e.chip} pin {e.pin} ({_trig(e.elcr >> e.pin & 1)}{masked}){' (coalesced)' if e.coalesced else ''}"
 
 
+def _sources(sources: tuple[int, ...]) -> str:
+    return f"up, by source {' and '.join(map(str, sources))}" if sources else "down"
+
+
 def _inhibit(e: Any, kernel: Kernel) -> str:
     names = f" {'|'.join(decode(kernel, e.inhibits))}" if kernel.has("inhibit_trace_names") else ""
     return f"{'set' if e.set else 'cleared'} reason={e.reason}, inhibits=0x{e.inhibits:x}{names}"
@@ -183,6 +187,9 @@ _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.IommuGaLog: lambda e: f"IOMMU logs tag 0x{e.ga_tag:x}",
     ev.IommuMode: lambda e: f"IRTE of irq {e.irq}: {e.mode}, is_run {int(e.is_run)}, ga_log_intr {int(e.ga_log_intr)}",
     ev.SetIrr: lambda e: f"set IRR 0x{e.vector:x} of vCPU {e.vcpu_id}",
+    ev.IoapicLine: lambda e: f"IOAPIC pin {e.pin}: {_sources(e.sources)}",
+    ev.IoapicEntry: lambda e: f"IOAPIC entry {e.pin}: 0x{e.old:x} to 0x{e.e:x}",
+    ev.ResampleSignal: lambda e: f"resample eventfd of GSI {e.gsi} is signalled",
     ev.IoapicMessage: lambda e: f"IOAPIC pin {e.pin} sends 0x{e.e:x}",
     ev.PicOutput: lambda e: f"output of the 8259s {'rises' if e.level else 'falls'}",
     ev.PitTick: lambda e: f"tick of the PIT, {e.pending} owed",

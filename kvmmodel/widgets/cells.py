@@ -29,9 +29,9 @@ class Text(str):
 
 
 def tracepoints(scenario: str, kernel: str = "6.12", only: Sequence[str] = (), cpu: str = "zen4") -> Text:
-    """The run's tracepoints in the kernel's words, each after its thread; ``only`` keeps those events."""
+    """The run's tracepoints in the kernel's words, in order of time, each after its thread; ``only`` keeps those."""
     host = Host(cpu, kernel, avic=False)
-    records = run(built_in(scenario), host).trace.records
+    records = sorted(run(built_in(scenario), host).trace.records, key=lambda record: record.t)
     kept = [r for r in records if (not only or r.event.tracepoint in only) and r.event.tracepoint]
     return Text("\n".join(f"{r.task}  {r.event.tracepoint}: {tracepoint(r.event, host.kernel)}" for r in kept))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.trace.story import Step, Story
-from kvmmodel.widgets import apic, lanes, sequence, stack
+from kvmmodel.widgets import apic, lanes, pin, sequence, stack
 from kvmmodel.widgets.glyphs import icon
 from kvmmodel.widgets.page import badges
 from kvmmodel.widgets.svg import el, esc, per_story, plain, rich
@@ -20,7 +20,7 @@ def render(story: Story, index: int, *, id: str = "") -> str:
     prefix = sequence.unique(story, id)
     parts = [_broken(story)]
     if story.steps:
-        parts.append(sentence(story, index))
+        parts += [sentence(story, index), pin.draw(story, index)]
     parts.append(el("figure", sequence.draw(story, index, name=id), _key(story), class_="km-fig"))
     if index >= len(story.steps) - 1:
         parts.append(_verdict(story))
@@ -93,8 +93,9 @@ def _verdict(story: Story) -> str:
         return ""
     first, dot, rest = story.verdict.partition(". ")
     more = f"<span>{rich(rest)}</span>" if rest else ""
-    mark = icon("eoi", size=20) if story.broken is None else icon("no", css="km-bad", size=20)
-    css = "km-verdict" if story.broken is None else "km-verdict broken"
+    bad = story.broken is not None or story.lost
+    mark = icon("no", css="km-bad", size=20) if bad else icon("eoi", size=20)
+    css = "km-verdict broken" if bad else "km-verdict"
     return f'<div class="{css}">{mark}<b>{rich(first + dot.rstrip())}</b>{more}</div>'
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from kvmmodel.events import KvmMsiSetIrq
+from kvmmodel.events import IoapicEntry, IoapicLine, KvmMsiSetIrq
 from kvmmodel.kvm.eoi_scan import vcpu_scan_ioapic
-from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED, ioapic_mmio_write, lines_of
+from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED, RTE_REMOTE_IRR, entries_of, ioapic_mmio_write, lines_of
 from kvmmodel.kvm.irqchip import MsiRoute
 from kvmmodel.kvm.lapic.eoi import apic_set_eoi, apic_sync_pv_eoi_from_guest, apic_sync_pv_eoi_to_guest
 from kvmmodel.kvm.requests import KVM_REQ_SCAN_IOAPIC
@@ -105,3 +105,34 @@ def test_pv_eoi_writes_the_whole_byte():
     memory[0x1000] = 0xFE
     apic_sync_pv_eoi_from_guest(vcpu, vcpu.apic)
     assert memory[0x1000] == 0xFE
+
+
+def test_what_a_pin_says_of_itself():
+    """Its line, as the OR of its sources, and its entry: each change is one event, and no change is none."""
+    made = xapic(1)
+    write(made, 0x10 + 40, RTE_LEVEL | 0x41)
+    made.irqfd_resample(20, lambda: None)
+    for source in (made.irq_line, made.irq_line, lambda gsi, up: made.eventfd_write(gsi)):
+        source(20, True)
+    made.irq_line(20, False)
+    assert [e.sources for e in events(made, IoapicLine)] == [(0,), (0, 1), (1,)]
+    remote = RTE_LEVEL | RTE_REMOTE_IRR | 0x41
+    assert [(e.old, e.e) for e in events(made, IoapicEntry)] == [
+        (RTE_MASKED, RTE_LEVEL | 0x41),
+        (RTE_LEVEL | 0x41, remote),
+    ]
+    write(made, 0x10 + 40, RTE_MASKED | 0x41)
+    assert entries_of(made.get_irqchip(2))[20] == RTE_MASKED | 0x41
+
+
+@pytest.mark.parametrize(("broken", "remote"), [((), 0), (("no-ioapic-eoi",), RTE_REMOTE_IRR)])
+def test_an_eoi_that_is_not_passed_on_leaves_remote_irr(broken, remote):
+    made = xapic(1, broken=broken)
+    write(made, 0x10 + 40, RTE_LEVEL | 0x41)
+    made.irq_line(20, True)
+    made.irq_line(20, False)
+    load(made.vcpus[0], banks={ISR: {0x41}, IRR: set()})
+    vcpu_scan_ioapic(made.vcpus[0].kvm_vcpu)
+    apic_set_eoi(made.vcpus[0].lapic)
+    assert entries_of(made.get_irqchip(2))[20] & RTE_REMOTE_IRR == remote
+    assert made.irq_line(20, True) == (-1 if remote else 1)

@@ -2,9 +2,10 @@
 
 import pytest
 
+from kvmmodel.events import KvmSetIrq
 from kvmmodel.kvm.ioapic import RTE_LEVEL, lines_of, with_entry
 from kvmmodel.kvm.irqchip import IoapicRoute, MsiRoute
-from tests.machines import MSI, SVR, load, vm
+from tests.machines import MSI, SVR, events, load, vm
 
 MESSAGE = MsiRoute(MSI, 0x41)
 
@@ -49,3 +50,26 @@ def test_a_resampling_irqfd_keeps_the_line_up_until_the_eoi():
     made.run()
     assert guest.handled == {0x41: 1}
     assert told == [0]
+
+
+def test_resampling_irqfds_of_a_gsi_share_one_source_and_one_notifier():
+    """source 6.12.117 kvm_irqfd_assign, irqfd_resampler_ack: lowered once, then every eventfd is signalled. The model
+    had one notifier each, so that the second one lowered a line that the first one's owner had just raised."""
+    made, told = vm(), []
+    load(made.vcpus[0], {SVR: 0x1FF})
+    made.set_irqchip(2, with_entry(made.get_irqchip(2), 20, 0x41 | RTE_LEVEL))
+
+    def wants_more():
+        told.append("a")
+        if told.count("a") == 1:
+            made.eventfd_write(20)
+
+    made.irqfd_resample(20, wants_more)
+    made.irqfd_resample(20, lambda: told.append("b"))
+    made.eventfd_write(20)
+    made.vcpus[0].guest.sti()
+    made.vcpus[0].guest.nop()
+    made.run()
+    assert told == ["a", "b"] * 2
+    assert [(e.level, e.irq_source_id) for e in events(made, KvmSetIrq)] == [(1, 1), (0, 1), (1, 1), (0, 1)]
+    assert made.vcpus[0].guest.handled == {0x41: 2}

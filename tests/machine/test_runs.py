@@ -67,3 +67,12 @@ def test_vcpus_may_share_a_cpu(vcpus, messages):
     for vcpu in made.vcpus:
         sent = {v for t, v in messages if t % vcpus == vcpu.id}
         assert set(vcpu.guest.handled) == sent
+
+
+def test_what_userspace_does_because_of_an_event_does_not_come_before_it():
+    """It once began at the time of the last turn, so that a device answered an IRET before it had happened."""
+    made = run(built_in("level-edge"), Host(kernel="6.12", avic=False))
+    returns = next(r.t for r in made.trace.records if r.event.kind == "iret")
+    raised = [r.t for r in made.trace.records if r.event.kind == "kvm_set_irq" and r.event.level]
+    assert len(raised) == 2
+    assert raised[0] < returns < raised[1]

@@ -54,6 +54,8 @@ def test_a_good_file_runs():
         ("[vm]", "[[userspace]]\nwhen = { start = true }\ndo = ['burn 1 x']\n[vm]", 4, "expected numbers"),
         ("[vm]", "[[userspace]]\nwhen = { vcpu = 9, halted = true }\ndo = []\n[vm]", 3, "the VM has vCPUs 0 to 1"),
         ("[vm]", "[[userspace]]\nwhen = { vcpu = 1 }\ndo = []\n[vm]", 3, "expected one of start, mark"),
+        ("[vm]", "[[userspace]]\nwhen = { start = true, text = 'NOP' }\ndo = []\n[vm]", 3,
+         'text goes with event = "instruction"'),
         ("[vm]", "[[race]]\nat = { event = 'kick' }\nrun = 5\nuntil = 'vmrun'\n[vm]", 4, "run takes a vCPU"),
     ],
 )  # fmt: skip
@@ -153,3 +155,24 @@ def test_built_in_scenarios_finish():
     for name in names():
         if not name.startswith(("ipi-", "lab")):
             assert unfinished(run(built_in(name), Host(kernel="6.12", avic=False), stacks=False)) == {}, name
+
+
+def test_userspace_listens_to_an_instruction_and_to_a_resample_eventfd():
+    text = """title = "t"
+[vm]
+vcpus = 1
+boot = true
+[vcpu.0]
+program = ["mmio_write 0xfec00000 0x38", "mmio_write 0xfec00010 0x8062", "cli", "nop", "sti", "spin 20000"]
+[[userspace]]
+when = { start = true }
+do = ["irqfd_resample 20"]
+[[userspace]]
+when = { event = "instruction", text = "NOP" }
+do = ["eventfd 20"]
+[[userspace]]
+when = { event = "resample" }
+do = ["eventfd 20"]
+"""
+    made = run(read("my.toml", text), Host(kernel="6.12", avic=False))
+    assert made.vcpus[0].guest.handled == {0x62: 2}

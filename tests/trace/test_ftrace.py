@@ -91,3 +91,12 @@ EXIT = KvmExit(0, "msr", 0x200830, 1, 0, 0, 1 << 14)
 def test_formats_by_release(event, release, line):
     """source: arch/x86/kvm/trace.h of each; recorded 6.12.95 and 7.3.4."""
     assert tracepoint(event, kernel(release)) == line
+
+
+def test_lines_are_in_the_order_of_time():
+    """As in tracefs; the records are in the order in which the physical CPUs got their turns."""
+    made = run(built_in("level-moved"), Host(kernel="6.12", avic=False))
+    rows = ftrace.render(made.trace.records, made.host.kernel).removeprefix(ftrace.HEADER).splitlines()
+    times = [float(row.split()[3].rstrip(":")) for row in rows]
+    assert times == sorted(times)
+    assert [r.t for r in made.trace.records] != sorted(r.t for r in made.trace.records)

@@ -37,7 +37,7 @@ def kvm_ioapic_send_eoi(apic: KvmLapic, vector: int) -> None:
     Userspace's IOAPIC hears of it by an exit, before the guest runs on.
     """
     vcpu = apic.vcpu
-    if vector not in vcpu.ioapic_handled_vectors:
+    if vector not in vcpu.ioapic_handled_vectors or "no-ioapic-eoi" in vcpu.kvm.broken:
         return
     if vector == vcpu.highest_stale_pending_ioapic_eoi and vcpu.kvm.host.has("stale_eoi_rescans"):
         kvm_make_request(KVM_REQ_SCAN_IOAPIC, vcpu)
