@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kvmmodel.events import Event
+from kvmmodel.facts.open_points import choose
 from kvmmodel.facts.releases import Kernel
 from kvmmodel.silicon import apic as hw
 from kvmmodel.silicon.vmcb import Regs, Vmcb
@@ -110,6 +111,7 @@ class HostKernel:
     timers: list[Hrtimer] = field(default_factory=list)
     delayed: list[DelayedWork] = field(default_factory=list)
     order: int = 0  # breaks ties between events of the same ns
+    open_points: dict[str, str] = field(default_factory=choose)  # where it is not known what the processor does
 
     def has(self, behaviour: str) -> bool:
         """Whether this release behaves so (facts/changes.toml)."""
