@@ -66,9 +66,31 @@ def test_parameters_reach_the_host(capsys):
     assert slow == output(capsys, "run", "ipi-in-guest", "--kernel", "6.12", "--cpu", "tcg")
 
 
+def told(capsys, *args):
+    """Standard error of a run of a scenario that works."""
+    assert main(["run", "ipi-halted", *args]) == 0
+    return capsys.readouterr().err
+
+
+def test_avic_is_asked_for_as_in_modprobe_conf(capsys):
+    """Whoever asks and does not get it hears what the kernel log says of it."""
+    no = "avic resolves to N on"
+    assert told(capsys, "--param", "avic=auto", "--cpu", "zen2") == ""
+    assert told(capsys, "--param", "avic=off", "--cpu", "zen3,+avic") == ""
+    assert told(capsys, "--avic", "on", "--cpu", "zen3") == f"kvmmodel: --avic on: {no} zen3 with kernel 6.18.35\n"
+    bug = "kvm_amd: [Firmware Bug]: Cannot enable x2AVIC, AVIC is unsupported"
+    asked = ("--param", "avic=y", "--cpu", "zen4-client", "--kernel", "7.3")
+    assert told(capsys, *asked) == f"kvmmodel: --param avic=y: {no} zen4-client with kernel 7.3.4; its log: {bug}\n"
+
+
 @pytest.mark.parametrize(
     "args",
     [
+        ("run", "ipi-halted", "--param", "avic=auto"),
+        ("run", "ipi-halted", "--param", "avic=auto", "--kernel", "6.12"),
+        ("run", "ipi-halted", "--param", "avic=maybe"),
+        ("run", "ipi-halted", "--param", "avic=0", "--avic", "off"),
+        ("run", "ipi-halted", "--cpu", "zen4,+warp"),
         ("run", "no-such-scenario"),
         ("run", "no/such.toml"),
         ("run", "ipi-halted", "--kernel", "4.19"),

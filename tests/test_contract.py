@@ -22,7 +22,8 @@ def test_names():
 
 def test_host():
     empty = inspect.Parameter.empty
-    assert parameters(Host.__init__) == {"cpu": "zen4", "kernel": "6.18", "avic": None, "module_params": empty}
+    plain = {"cpu": "zen4", "kernel": "6.18", "avic": None, "module_params": empty}
+    assert parameters(Host.__init__) == plain | {"snp": False, "iommu": None, "open_points": None}
     host = Host(avic=False)
     assert host.params["avic"] is False
     assert all(isinstance(line, str) for line in host.dmesg)

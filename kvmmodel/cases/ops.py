@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kvmmodel.cases import apic, chips, guest, nested
+from kvmmodel.cases import apic, chips, cpu, guest, nested
 from kvmmodel.cases.bench import Bench, NotInModel, advance, exit_half
 from kvmmodel.kvm.lapic.registers import kvm_apic_hw_enabled
 from kvmmodel.machine.vcpu import Vcpu
@@ -95,6 +95,7 @@ OPS: dict[str, Callable[[Bench, Args], Any]] = {
     "vmrun": nested.vmrun,
     **apic.OPS,
     **chips.OPS,
+    **cpu.OPS,
 }
 
 

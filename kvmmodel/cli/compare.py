@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from kvmmodel import cases, conform, scripts
-from kvmmodel.cli.words import AVIC, params, progress, tell_avic, text_of
+from kvmmodel.cli.words import add_host_options, host_of, progress, text_of
 from kvmmodel.facts import releases
-from kvmmodel.machine.host import Host
 
 
 def add(commands: Any) -> None:
     compared = commands.add_parser("scripts", help="run recorded guest programs and compare with what real kernels did")
     compared.add_argument("file", metavar="FILE", help="one program a line, as JSON, with its results")
     compared.add_argument("--kernel", help="only this recorded kernel (default: all that the file has)")
-    compared.add_argument("--avic", choices=AVIC, default="off", help="kvm_amd's parameter (default off)")
-    compared.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="another module parameter")
+    add_host_options(compared)
     compared.add_argument("--json", action="store_true")
     compared.set_defaults(command=_scripts)
     conforming = commands.add_parser("conform", help="compare a recording of the lab's guest with the model's own run")
@@ -43,8 +41,7 @@ def _scripts(options: argparse.Namespace) -> int:
     wanted = _wanted(options, recorded)
     different, total = [], 0
     for kernel in wanted:
-        host = Host(scripts.CPU, kernel, AVIC[options.avic], **params(options.param))
-        tell_avic(host, options.avic)
+        host = host_of(scripts.CPU, kernel, options)
         for script in programs:
             if not scripts.recorded_on(script, kernel):
                 continue

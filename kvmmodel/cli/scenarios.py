@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kvmmodel.cli.words import AVIC, params, tell_avic, tell_unfinished
+from kvmmodel.cli.words import add_host_options, host_of, tell_unfinished
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.vm import Vm
 from kvmmodel.scenarios import run as scenarios
@@ -23,9 +23,8 @@ def add(commands: Any) -> None:
     run = commands.add_parser("run", help="run a scenario and print what happened")
     run.add_argument("scenario", metavar="SCENARIO|FILE.toml", help="a name that 'scenarios' lists, or a file")
     run.add_argument("--kernel", default=DEFAULT_KERNEL, help=f"X.Y or X.Y.Z (default {DEFAULT_KERNEL})")
-    run.add_argument("--cpu", default="zen4", help="the host's processor (default zen4)")
-    run.add_argument("--avic", choices=AVIC, default="off", help="kvm_amd's parameter (default off)")
-    run.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="another module parameter")
+    run.add_argument("--cpu", default="zen4", help="the host's processor (default zen4), as zen2 or zen3,+avic")
+    add_host_options(run)
     run.add_argument("--format", choices=("ftrace", "stacks", "graph", "json"), default="ftrace")
     run.add_argument("--graph-function", default="svm_complete_interrupt_delivery", metavar="NAME")
     run.add_argument("--json", action="store_true", help="the same as --format json")
@@ -37,8 +36,7 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     scenario = _scenario(options.scenario)
-    host = Host(options.cpu, options.kernel, AVIC[options.avic], **params(options.param))
-    tell_avic(host, options.avic)
+    host = host_of(options.cpu, options.kernel, options)
     if options.json or options.format == "json":
         vm = scenarios.run(scenario, host)
         print(

@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kvmmodel.facts.params import AUTO, asked
 from kvmmodel.machine.host import Host
 
 AVIC = {"on": True, "off": False, "auto": None}
 
 
-def param(text: str) -> tuple[str, Any]:
-    """NAME=VALUE: Y and N are booleans, the rest are numbers."""
+def add_host_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--avic", choices=AVIC, help="kvm_amd's parameter (default off); auto: the release's default")
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="another module parameter")
+
+
+def host_of(cpu: str, kernel: str, options: argparse.Namespace) -> Host:
+    """The host that --avic and --param describe. ValueError, in one line, for what its kernel would not take.
+
+    The kernel says little or nothing when it cannot have AVIC; whoever asked for it is told on standard error.
+    """
+    wanted = params(options.param)
+    if "avic" in wanted and options.avic is not None:
+        raise ValueError("--avic and --param avic say the same: give one of them")
+    if "avic" not in wanted:
+        wanted["avic"] = AVIC[options.avic or "off"]
+    avic = wanted.pop("avic")
+    host = Host(cpu, kernel, avic, **wanted)
+    on = avic is not None and asked(host.kernel, {"avic": avic})["avic"] not in (False, AUTO)
+    if on and not host.params["avic"]:
+        said = "".join(f"; its log: {line}" for line in host.dmesg if "AVIC" in line)
+        option = "--avic on" if avic is True else f"--param avic={avic}"
+        name, release = host.processor.name, host.kernel.release
+        print(f"kvmmodel: {option}: avic resolves to N on {name} with kernel {release}{said}", file=sys.stderr)
+    return host
+
+
+def param(text: str) -> tuple[str, str]:
+    """NAME=VALUE. What a value may be is the kernel's to say, see facts/params.py."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ValueError(f"--param takes NAME=VALUE, got {text!r}")
-    if name == "avic":
-        raise ValueError("--param avic: use --avic on|off|auto")
-    if value in ("Y", "N"):
-        return name, value == "Y"
-    try:
-        return name, int(value, 0)
-    except ValueError:
-        raise ValueError(f"--param {name}: expected Y, N or a number, got {value!r}") from None
+    return name, value
 
 
 def params(texts: Sequence[str]) -> dict[str, Any]:
@@ -35,13 +56,6 @@ def params(texts: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"--param {name} is given twice")
         found[name] = value
     return found
-
-
-def tell_avic(host: Host, asked: str) -> None:
-    """The kernel says nothing when it cannot have AVIC; whoever asked for it wants to know."""
-    if asked == "on" and not host.params["avic"]:
-        cpu, kernel = host.processor.name, host.kernel.release
-        print(f"kvmmodel: --avic on: avic resolves to N on {cpu} with kernel {kernel}", file=sys.stderr)
 
 
 def tell_unfinished(name: str, steps: dict[int, str]) -> int:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from kvmmodel.explain.source import kernel_of
-from kvmmodel.facts.params import Processor
+from kvmmodel.facts.cpus import Processor
 
 LINE = re.compile(
     r"^\s*(?P<task>\S.*?)-(?P<pid>\d+)\s+(?:\(\s*[-\d]+\)\s+)?\[(?P<cpu>\d+)\]\s+(?:\S+\s+)?(?P<t>\d+(?:\.\d+)?):\s+"

@@ -159,6 +159,8 @@ def vmrun(guest: GuestCpu) -> None:
         if avic.vmrun_refuses(vmcb, guest.x2avic_ext):
             leave(guest, hw.SVM_EXIT_ERR)
             return
+        if unit.open["avic_vmrun_tpr"] == "v_tpr":
+            avic.write_tpr(unit, vmcb.v_tpr << 4)
         avic.evaluate(unit)
     retire(guest)
     jump(guest)

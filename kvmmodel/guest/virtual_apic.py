@@ -59,7 +59,7 @@ def _scratch_page(guest: GuestCpu, insn: Insn) -> Outcome:
 
 def _read(unit: avic.AvicUnit, offset: int) -> Outcome:
     x2apic = unit.vmcb.x2apic_mode
-    how = classify_read(offset, x2apic)
+    how = classify_read(offset, x2apic, unit.open, unit.extended_lvt)
     if how == GP:
         return Outcome(False, gp=True)
     if how == FAULT:
@@ -78,7 +78,7 @@ def read_page(page: BackingPage, offset: int, x2apic: bool) -> int:
 
 def _write(unit: avic.AvicUnit, value: int, offset: int) -> Outcome:
     x2apic = unit.vmcb.x2apic_mode
-    how = classify_write(offset, x2apic, read_only=unit.choice("x2avic_readonly_write"))
+    how = classify_write(offset, x2apic, unit.open, unit.extended_lvt)
     reserved = x2apic and (value & hw.X2APIC_ICR_RESERVED if offset == hw.APIC_ICR else value >> 32)
     if how == GP or reserved:
         return Outcome(False, gp=True)

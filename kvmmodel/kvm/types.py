@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kvmmodel.events import Event
+from kvmmodel.facts.open_points import choose
 from kvmmodel.facts.releases import Kernel
 from kvmmodel.silicon import apic as hw
 from kvmmodel.silicon.avic_tables import HostMemory
@@ -113,9 +114,9 @@ class HostKernel:
     delayed: list[DelayedWork] = field(default_factory=list)
     order: int = 0  # breaks ties between events of the same ns
     memory: HostMemory = field(default_factory=HostMemory)
-    open_points: dict[str, str] = field(default_factory=dict)  # answers to what the manual leaves open, else defaults
     iommu: str | None = "vapic"  # "legacy": without guest mode, None: no IOMMU
     device_irqs: dict[str, Callable[[], None]] = field(default_factory=dict)  # a host interrupt's name -> its handler
+    open_points: dict[str, str] = field(default_factory=choose)  # where it is not known what the processor does
 
     def has(self, behaviour: str) -> bool:
         """Whether this release behaves so (facts/changes.toml)."""

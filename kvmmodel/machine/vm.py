@@ -144,6 +144,7 @@ class Vm:
                 self._sink,
                 lambda cpu: ring(host, cpu_of(host, cpu)),
                 host.open_points,
+                "extlvt" in host.features,
             )
         inside.smi_handler = lambda: smi_handler(inside, self.world)
         self.world.guests.append(inside)

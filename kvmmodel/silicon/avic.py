@@ -1,7 +1,7 @@
 """The AVIC unit of one virtual CPU: what the processor does with a virtual APIC's registers, by itself.
 
-The APM is known second hand (two texts that agree). Where it is silent, ``OPEN`` has the questions and the defaults.
-The unit sees memory, the VMCB and doorbells, and knows nothing of KVM.
+The APM is known second hand (two texts that agree). Where it is silent, facts/open_points.toml has the question, the
+choices and the default. The unit sees memory, the VMCB and doorbells, and knows nothing of KVM.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kvmmodel.events import AvicClearIsr, AvicLookup, AvicRing, AvicSetIrr, AvicTake, Event
+from kvmmodel.facts.open_points import choose
 from kvmmodel.silicon import apic as hw
 from kvmmodel.silicon.avic_tables import (
     LOGICAL_GUEST_ID,
@@ -27,15 +28,10 @@ from kvmmodel.silicon.vmcb import Vmcb
 INVALID_INT_TYPE, TARGET_NOT_RUNNING, INVALID_TARGET, INVALID_BACKING_PAGE, INVALID_IPI_VECTOR = range(5)
 XAVIC_MAX_INDEX, X2AVIC_MAX_INDEX = 255, 511  # the largest that VMRUN takes; more needs x2AVIC_EXT
 LOWEST_VECTOR = 16
-
-# Questions that manual and source leave open, and what the unit does unless it is told otherwise.
-OPEN: dict[str, str] = {
-    "avic_icr_check_order": "type",  # of an IPI whose type and vector are both wrong, which is reported: type, vector
-    "avic_ppr_low_nibble": "kept",  # of TPR, in PPR: kept, dropped
-    "avic_eoi_empty_isr": "ignored",  # an EOI with nothing in service: ignored, trap
-    "avic_self_ipi_sw_disabled": "accepted",  # with the APIC software-disabled: accepted, dropped
-    "avic_logical_empty": "invalid_target",  # no bit in the mask: invalid_target, nothing
-    "x2avic_readonly_write": "gp",  # gp, as Zen 4 is reported to do, or as the table says: table
+ORDERS = {  # of the ICR's checks
+    "type": ("type", "vector", "target"),
+    "target": ("target", "type", "vector"),
+    "vector": ("vector", "type", "target"),
 }
 
 
@@ -48,11 +44,9 @@ class AvicUnit:
     memory: HostMemory
     emit: Callable[[Event], None]
     ring: Callable[[int], None]
-    open: Mapping[str, str] = field(default_factory=dict)
+    open: Mapping[str, str] = field(default_factory=choose)
+    extended_lvt: bool = False  # CPUID: ExtLvtAvicAccessChg
     request: bool = False
-
-    def choice(self, question: str) -> str:
-        return self.open.get(question, OPEN[question])
 
 
 def vmrun_refuses(vmcb: Vmcb, x2avic_ext: bool) -> bool:
@@ -72,7 +66,7 @@ def update_ppr(unit: AvicUnit) -> None:
     page = backing_page(unit)
     tpr, isr = page.regs.get(hw.APIC_TASKPRI, 0) & 0xFF, max(hw.highest(page.isr), 0)
     if tpr & 0xF0 >= isr & 0xF0:
-        page.regs[hw.APIC_PROCPRI] = tpr if unit.choice("avic_ppr_low_nibble") == "kept" else tpr & 0xF0
+        page.regs[hw.APIC_PROCPRI] = tpr if unit.open["avic_ppr_low_nibble"] == "kept" else tpr & 0xF0
     else:
         page.regs[hw.APIC_PROCPRI] = isr & 0xF0
 
@@ -110,48 +104,70 @@ def write_eoi(unit: AvicUnit) -> int | None:
     page = backing_page(unit)
     vector = hw.highest(page.isr)
     if vector < 0:
-        return 0 if unit.choice("avic_eoi_empty_isr") == "trap" else None
-    if page.tmr >> vector & 1:
+        return 0 if unit.open["avic_eoi_empty_isr"] == "trap" else None
+    level = page.tmr >> vector & 1 == 1
+    if level and unit.open["avic_isr_at_level_eoi"] == "set":
         return vector
     page.isr &= ~(1 << vector)
     unit.emit(AvicClearIsr(unit.ident, vector))
     update_ppr(unit)
     evaluate(unit)
-    return None
+    return vector if level else None
 
 
 def write_icr(unit: AvicUnit, low: int, high: int) -> tuple[int, int] | None:
     """Send what the ICR says, which is in the page already. None: done. Else why not, and the index, of EXITINFO2."""
     vector = low & hw.APIC_VECTOR_MASK
     wrong_type = low & hw.APIC_MODE_MASK != hw.APIC_DM_FIXED or low & hw.APIC_INT_LEVELTRIG != 0
-    first, second = (wrong_type, INVALID_INT_TYPE), (vector < LOWEST_VECTOR, INVALID_IPI_VECTOR)
-    if unit.choice("avic_icr_check_order") == "vector":
-        first, second = second, first
-    for wrong, reason in (first, second):
-        if wrong:
-            return reason, 0
-    if low & hw.APIC_SHORT_MASK == hw.APIC_DEST_SELF:
+    to_itself = low & hw.APIC_SHORT_MASK == hw.APIC_DEST_SELF
+    targets, wrong_target = ([], None) if to_itself else find_targets(unit, low, high)
+    checks: dict[str, tuple[int, int] | None] = {
+        "type": (INVALID_INT_TYPE, 0) if wrong_type else None,
+        "vector": (INVALID_IPI_VECTOR, 0) if vector < LOWEST_VECTOR else None,
+        "target": wrong_target,
+    }
+    for name in ORDERS[unit.open["avic_icr_check_order"]]:
+        if checks[name] is not None:
+            return checks[name]
+    if to_itself:
         self_ipi(unit, vector)
         return None
+    return _deliver(unit, vector, targets)
+
+
+def find_targets(unit: AvicUnit, low: int, high: int) -> tuple[list[int], tuple[int, int] | None]:
+    """The guest APIC IDs that are meant, all with a valid entry; or what is wrong with one of them."""
     broadcast = is_broadcast(unit, low, high)
-    targets = list(_broadcast_targets(unit, low) if broadcast else _directed_targets(unit, low, high))
-    if not targets and not broadcast:
-        return None if unit.choice("avic_logical_empty") == "nothing" else (INVALID_TARGET, 0)
-    table = unit.memory.tables[unit.vmcb.avic_physical_id]
-    for index in targets:
-        entry = table.get(index, 0) if index is not None and index <= unit.vmcb.avic_max_index else 0
+    meant = list(_broadcast_targets(unit, low) if broadcast else _directed_targets(unit, low, high))
+    if not meant and not broadcast:
+        return [], (INVALID_TARGET, 0) if unit.open["avic_logical_empty"] == "ID2" else None
+    table, found = unit.memory.tables[unit.vmcb.avic_physical_id], list[int]()
+    for index in meant:
+        beyond = index is not None and index > unit.vmcb.avic_max_index
+        if beyond and unit.open["avic_above_max_index"] == "dropped":
+            continue
+        entry = 0 if index is None or beyond or _reserved(unit, index) else table.get(index, 0)
         if not entry & PHYSICAL_VALID:
-            return INVALID_TARGET, index or 0
+            return [], (INVALID_TARGET, _reported(unit, index or 0))
         if entry & PHYSICAL_BACKING_PAGE not in unit.memory.pages:
-            return INVALID_BACKING_PAGE, index or 0
-    return _deliver(unit, vector, [index for index in targets if index is not None])
+            return [], (INVALID_BACKING_PAGE, _reported(unit, index or 0))
+        found.append(index or 0)
+    return found, None
+
+
+def _reserved(unit: AvicUnit, index: int) -> bool:
+    return index == 0xFF and unit.vmcb.x2apic_mode and unit.open["entry_255_x2avic"] == "reserved"
+
+
+def _reported(unit: AvicUnit, index: int) -> int:
+    return index if unit.open["avic_index_reported"] == "first" else 0
 
 
 def self_ipi(unit: AvicUnit, vector: int) -> None:
     """The physical table is not looked at."""
     page = backing_page(unit)
     enabled = page.regs.get(hw.APIC_SPIV, 0) & hw.APIC_SPIV_APIC_ENABLED
-    if enabled or unit.choice("avic_self_ipi_sw_disabled") == "accepted":
+    if enabled or unit.open["avic_self_ipi_sw_disabled"] == "accepted":
         page.irr |= 1 << vector
         unit.emit(AvicSetIrr(unit.ident, vector))
         evaluate(unit)
@@ -161,7 +177,9 @@ def is_broadcast(unit: AvicUnit, low: int, high: int) -> bool:
     """Both shorthands that mean all; or the destination that does."""
     if low & hw.APIC_SHORT_MASK:
         return True
-    return high == hw.X2APIC_BROADCAST if unit.vmcb.x2apic_mode else high >> 24 == hw.APIC_BROADCAST
+    if unit.vmcb.x2apic_mode:
+        return high == hw.X2APIC_BROADCAST and unit.open["x2avic_broadcast"] == "broadcast"
+    return high >> 24 == hw.APIC_BROADCAST
 
 
 def _broadcast_targets(unit: AvicUnit, low: int) -> Iterator[int]:

@@ -5,6 +5,8 @@ AMD APM volume 2, table 15-22, which has one column for xAPIC's page and x2APIC'
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kvmmodel.silicon import apic as hw
 
 ALLOWED = "allowed"  # the backing page is read or written, nothing else happens
@@ -31,29 +33,33 @@ READ_ONLY = frozenset((hw.APIC_ID, hw.APIC_LVR, hw.APIC_PROCPRI, hw.APIC_LDR, hw
 WRITE_ONLY = frozenset((hw.APIC_EOI, hw.APIC_SELF_IPI))
 
 
-def classify_read(offset: int, x2apic: bool, extended_lvt: bool = False) -> str:
+def classify_read(offset: int, x2apic: bool, open_points: Mapping[str, str], extended_lvt: bool = False) -> str:
     """A read of the register at ``offset``. ``extended_lvt``: CPUID has ExtLvtAvicAccessChg."""
     if x2apic and (offset in XAPIC_ONLY or offset in WRITE_ONLY):
         return GP
-    if offset in READ_FAULTS or offset >= 0x540:
+    if offset in READ_FAULTS or _reserved(offset, open_points):
         return FAULT
     if offset in EXTENDED_LVT:
         return ALLOWED if extended_lvt else FAULT
     return ALLOWED
 
 
-def classify_write(offset: int, x2apic: bool, extended_lvt: bool = False, read_only: str = GP) -> str:
-    """A write. ``read_only``: what a write to a read-only register of x2APIC mode does, which is an open point."""
+def _reserved(offset: int, open_points: Mapping[str, str]) -> bool:
+    """Where the table has no register. Between those that it has, the page is plain memory in any case."""
+    return offset >= 0x540 and open_points["avic_reserved_offsets"] == "reserved"
+
+
+def classify_write(offset: int, x2apic: bool, open_points: Mapping[str, str], extended_lvt: bool = False) -> str:
     if x2apic and offset in XAPIC_ONLY:
         return GP
     if x2apic and offset in READ_ONLY:
-        return TRAP if read_only == "table" and offset in WRITE_TRAPS else FAULT if read_only == "table" else GP
+        return open_points["x2avic_readonly_write"]
     if offset in WRITE_ACCELERATED or (x2apic and offset == hw.APIC_SELF_IPI):
         return ACCELERATED
     if offset in WRITE_TRAPS:
         return TRAP
-    if offset in WRITE_FAULTS or offset >= 0x540:
+    if offset in WRITE_FAULTS or _reserved(offset, open_points):
         return FAULT
     if offset in EXTENDED_LVT:
-        return TRAP if extended_lvt else FAULT
+        return open_points["avic_extlvt_write"] if extended_lvt else FAULT
     return ALLOWED

@@ -1,7 +1,7 @@
 """The model's run of the lab's guest, written down as the lab writes its recordings."""
 
 from kvmmodel.events import KvmPio, KvmUserspaceExit
-from kvmmodel.facts.params import Processor
+from kvmmodel.facts.cpus import Processor
 from kvmmodel.guest.program import PORT_MARK
 from kvmmodel.trace import ftrace
 
