@@ -14,6 +14,7 @@ from kvmmodel.kvm.ioapic import IOAPIC_NUM_PINS
 from kvmmodel.kvm.irqchip import Route
 from kvmmodel.kvm.sched import cpu_of, resched_curr
 from kvmmodel.kvm.types import Cpu, Kvm, KvmVcpu, Task
+from kvmmodel.kvm.x86.hypercall import PV_FEATURES
 from kvmmodel.machine.loop import Machine, Thread, prefetch, run, start
 from kvmmodel.machine.record import Trace
 from kvmmodel.machine.vcpu import Vcpu
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LIMIT_NS = 100_000_000
 PIC_STATE_SIZE = len(PIC_STATE)
-BREAKABLE = {"no-request", "no-kick", "no-window", "no-cr8-intercept", "no-timer-request", "no-timer-kick"}
+BREAKABLE = {
+    "no-request", "no-kick", "no-window", "no-cr8-intercept", "no-timer-request", "no-timer-kick", "no-unhalt"
+}  # fmt: skip
 BOOT_INIT = ("wrmsr APIC_BASE {base:#x}", "wrmsr SVR 0x1ff", "wrmsr TPR 0x10", "sti")
 BOOT_WAIT = "spin 300000"  # after INIT and after SIPI: longer than a vCPU polls at most, as 10 ms of a real guest are
 BOOT_XAPIC = ("mmio_write 0xfee000f0 0x1ff", "mmio_write 0xfee00080 0x10", "sti")
@@ -39,7 +42,9 @@ class Vm:
     ``irqchip``: only "kernel" in this version. ``trace``: whether events are recorded; ``stacks``: with kernel stacks.
     ``broken``: rules to remove, to see what they are for. "no-request", "no-kick": svm_complete_interrupt_delivery does
     not make it, or do it. "no-window": svm_enable_irq_window does nothing. "no-cr8-intercept": CR8 writes never exit.
-    "no-timer-request", "no-timer-kick": apic_timer_expired does not make it, or do it.
+    "no-timer-request", "no-timer-kick": apic_timer_expired does not make it, or do it. "no-unhalt": a PV kick does not
+    set pv_unhalted. ``pv_features``: KVM_CAP_ENFORCE_PV_FEATURE_CPUID with these in CPUID, of PV_UNHALT, PV_SEND_IPI,
+    PV_SCHED_YIELD; None: KVM runs the hypercalls of all.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Vm:
         bus_cycle_ns: int = 1,
         maxphyaddr: int = 48,
         smm: bool = True,
+        pv_features: Sequence[str] | None = None,
         pcpus: list[int] | None = None,
         trace: bool = True,
         stacks: bool = True,
@@ -63,6 +69,8 @@ class Vm:
             raise ValueError(f"irqchip={irqchip!r}: this version models the full in-kernel irqchip, pass 'kernel'")
         if unknown := set(broken) - BREAKABLE:
             raise ValueError(f"cannot break {', '.join(sorted(unknown))}: expected {', '.join(sorted(BREAKABLE))}")
+        if unknown := set(pv_features or ()) - set(PV_FEATURES):
+            raise ValueError(f"no hypercall needs {', '.join(sorted(unknown))}: expected {', '.join(PV_FEATURES)}")
         pins = list(pcpus) if pcpus is not None else list(range(vcpus))
         if vcpus < 1 or len(pins) != vcpus:
             raise ValueError(f"{vcpus} vCPUs need {max(vcpus, 1)} entries in pcpus, got {len(pins)}")
@@ -74,6 +82,7 @@ class Vm:
         self.world = World(bodies=dict(BUILT_IN_BODIES))
         kernel = host.start([*sorted(set(pins)), max(pins) + 1])
         kvm = Kvm(kernel, x2apic, bus_cycle_ns=bus_cycle_ns, maxphyaddr=maxphyaddr, smm=smm, broken=frozenset(broken))
+        kvm.pv_features = None if pv_features is None else frozenset(pv_features)
         self.machine = Machine(kernel, kvm, self.trace, on_exit=self._on_exit)
         self.user_exits: list[Callable[[KvmVcpu], None]] = []
         kernel.sink = self._sink
@@ -271,13 +280,13 @@ class Vm:
     def _boot(self) -> None:
         """What a guest OS does: APs up by INIT and SIPI, APICs enabled, interrupts on, then everybody idles."""
         x2apic = self.machine.kvm.x2apic_cpuid
-        for vcpu in reversed(self.vcpus):
+        for number, vcpu in reversed(list(enumerate(self.vcpus))):
             base = vcpu.lapic.apic_base | 1 << 10
             lines = [line.format(base=base) for line in (BOOT_INIT if x2apic else BOOT_XAPIC)]
-            if vcpu.id == 0 and len(self.vcpus) > 1:
+            if number == 0 and len(self.vcpus) > 1:
                 send = ("wrmsr ICR {}",) if x2apic else ("mmio_write 0xfee00300 {}",)
                 lines += [s.format(icr) for icr in ("0xc4500", "0xc4608") for s in (*send, BOOT_WAIT)]
-            self.execute(vcpu.id, tuple(lines))
+            self.execute(number, tuple(lines))
         recorded, self.trace.on = self.trace.on, False
         self.run()
         self.trace.on = recorded

@@ -9,7 +9,7 @@ from kvmmodel.kvm.lapic.advance import kvm_wait_lapic_expire
 from kvmmodel.kvm.lapic.registers import APIC_TASKPRI
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.sched import native_smp_send_reschedule
-from kvmmodel.kvm.svm.gif import EFER_SVME, clgi_interception, stgi_interception, svm_set_gif
+from kvmmodel.kvm.svm.gif import EFER_SVME, UD_VECTOR, clgi_interception, stgi_interception, svm_set_gif
 from kvmmodel.kvm.svm.inject import interrupt_window_interception, svm_complete_interrupts
 from kvmmodel.kvm.svm.intercepts import svm_is_intercept
 from kvmmodel.kvm.svm.nested import (
@@ -25,6 +25,8 @@ from kvmmodel.kvm.types import VMRUN, KvmVcpu, Run, trace
 from kvmmodel.kvm.x86.emulate import kvm_mmu_page_fault, kvm_set_cr8, x86_emulate_instruction
 from kvmmodel.kvm.x86.fastpath import EXIT_FASTPATH_NONE, handle_fastpath_hlt, handle_fastpath_wrmsr
 from kvmmodel.kvm.x86.halt import kvm_emulate_halt
+from kvmmodel.kvm.x86.hypercall import kvm_emulate_hypercall
+from kvmmodel.kvm.x86.inject import kvm_queue_exception
 from kvmmodel.kvm.x86.msrs import kvm_emulate_rdmsr, kvm_emulate_wrmsr, kvm_get_msr_common, kvm_set_msr_common
 from kvmmodel.kvm.x86.pio import kvm_fast_pio
 from kvmmodel.silicon import vmcb as hw
@@ -166,6 +168,16 @@ def io_interception(vcpu: KvmVcpu) -> int:
     return done
 
 
+# 5.15 to 6.6 have kvm_emulate_hypercall itself in the table, and leave L2's #UD to the processor (read in 6.1.176).
+@kernel(FILE, was={"5.10": "vmmcall_interception", "5.15": None, "6.12": "vmmcall_interception"})
+def vmmcall_interception(vcpu: KvmVcpu) -> int:
+    """A hypercall; in L2, where L1 does not intercept it, the instruction is undefined."""
+    if vcpu.guest_mode:
+        kvm_queue_exception(vcpu, UD_VECTOR)
+        return 1
+    return kvm_emulate_hypercall(vcpu)
+
+
 EXIT_HANDLERS: dict[int, Callable[[KvmVcpu], int]] = {
     hw.SVM_EXIT_INTR: intr_interception,
     hw.SVM_EXIT_VINTR: interrupt_window_interception,
@@ -180,6 +192,7 @@ EXIT_HANDLERS: dict[int, Callable[[KvmVcpu], int]] = {
     hw.SVM_EXIT_CLGI: clgi_interception,
     hw.SVM_EXIT_RSM: rsm_interception,
     hw.SVM_EXIT_VMRUN: vmrun_interception,
+    hw.SVM_EXIT_VMMCALL: vmmcall_interception,
 }
 
 
