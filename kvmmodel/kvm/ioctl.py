@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EAGAIN
 from typing import Any, TypeVar
 
 from kvmmodel.events import KvmApicvInhibitChanged, KvmUserspaceExit
@@ -43,6 +42,7 @@ from kvmmodel.kvm.x86.run import vcpu_run
 
 # the irqchip ioctls are in x86.c up to 6.12
 X86, IRQ, MAIN = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c", "virt/kvm/kvm_main.c"
+EAGAIN = 11  # Linux's number: in a browser, Python's errno has another
 T = TypeVar("T")
 
 
