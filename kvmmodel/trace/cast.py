@@ -34,6 +34,7 @@ class Cast:
     timer_irq: bool = False  # the target's CPU is in the host timer's interrupt, on top of whatever it ran
     entering: bool = False  # the target has said that it is in the guest, VMRUN is still to come
     pending: bool = False  # the APIC timer has expired, and nobody has delivered it yet
+    kick: bool = False  # a PV kick and its waiter are told: there is no vector
     left: bool = False  # the sender has left the entry loop since its last exit
     delivering: int | None = None  # the vCPU whose IRR was set last
 

@@ -8,8 +8,6 @@ Read in 6.1.176, 6.12.117, 6.18.35, 7.2.13 and 7.3.4.
 
 from __future__ import annotations
 
-from errno import EINVAL, EOPNOTSUPP
-
 from kvmmodel.events import KvmHypercall
 from kvmmodel.kvm.lapic.accept import kvm_apic_set_irq, kvm_irq_delivery_to_apic
 from kvmmodel.kvm.lapic.map import LapicIrq
@@ -24,8 +22,10 @@ KVM_HC_VAPIC_POLL_IRQ = 1
 KVM_HC_KICK_CPU = 5
 KVM_HC_SEND_IPI = 10
 KVM_HC_SCHED_YIELD = 11
+# Linux's numbers: in a browser, Python's errno has others.
+KVM_EINVAL = 22
+EOPNOTSUPP = 95
 KVM_ENOSYS = 1000
-KVM_EINVAL = EINVAL
 BITS_PER_LONG = 64
 # CPUID 0x40000001 EAX: the features that KVM checks before it runs a hypercall, by the ends of their names.
 PV_FEATURES = {"PV_UNHALT": 7, "PV_SEND_IPI": 11, "PV_SCHED_YIELD": 13}
