@@ -7,11 +7,11 @@ model has it in every release.
 from __future__ import annotations
 
 from kvmmodel.kvm import ioctl
+from kvmmodel.kvm.errno import EINVAL, ENXIO
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import Kvm
 
 FILE = "arch/x86/kvm/x86.c"
-ENXIO, EINVAL = 6, 22  # Linux's numbers: in a browser, Python's errno has others
 APIC_BUS_CYCLES_NS = "X86_APIC_BUS_CYCLES_NS"
 U64 = (1 << 64) - 1
 LONGEST_COUNT = 0xFFFFFFFF * 128  # of bus cycles: the largest TMICT, divided by 128

@@ -11,6 +11,7 @@ from kvmmodel.kvm import (
     svm,  # noqa: F401 -- loads the vendor module
 )
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
+from kvmmodel.kvm.errno import EAGAIN
 from kvmmodel.kvm.i8254 import kvm_create_pit, kvm_pit_set_reinject, kvm_vm_ioctl_get_pit2, kvm_vm_ioctl_set_pit2
 from kvmmodel.kvm.ioapic import kvm_get_ioapic, kvm_ioapic_init, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
@@ -45,7 +46,6 @@ from kvmmodel.kvm.x86.run import vcpu_run
 
 # the irqchip ioctls are in x86.c up to 6.12
 X86, IRQ, MAIN = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c", "virt/kvm/kvm_main.c"
-EAGAIN = 11  # Linux's number: in a browser, Python's errno has another
 T = TypeVar("T")
 
 

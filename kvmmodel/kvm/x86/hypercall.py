@@ -9,6 +9,7 @@ Read in 6.1.176, 6.12.117, 6.18.35, 7.2.13 and 7.3.4.
 from __future__ import annotations
 
 from kvmmodel.events import KvmHypercall
+from kvmmodel.kvm.errno import EINVAL, EOPNOTSUPP
 from kvmmodel.kvm.lapic.accept import kvm_apic_set_irq, kvm_irq_delivery_to_apic
 from kvmmodel.kvm.lapic.map import LapicIrq
 from kvmmodel.kvm.names import kernel
@@ -22,9 +23,6 @@ KVM_HC_VAPIC_POLL_IRQ = 1
 KVM_HC_KICK_CPU = 5
 KVM_HC_SEND_IPI = 10
 KVM_HC_SCHED_YIELD = 11
-# Linux's numbers: in a browser, Python's errno has others.
-KVM_EINVAL = 22
-EOPNOTSUPP = 95
 KVM_ENOSYS = 1000
 BITS_PER_LONG = 64
 # CPUID 0x40000001 EAX: the features that KVM checks before it runs a hypercall, by the ends of their names.
@@ -79,7 +77,7 @@ def kvm_pv_send_ipi(kvm: Kvm, bitmap_low: int, bitmap_high: int, first: int, icr
     No message to look up: the bitmap is walked along the map of physical IDs, and without that map nothing is sent.
     """
     if icr & (hw.APIC_DEST_LOGICAL | hw.APIC_SHORT_MASK):
-        return -KVM_EINVAL
+        return -EINVAL  # KVM_EINVAL
     irq = LapicIrq(
         vector=icr & hw.APIC_VECTOR_MASK,
         delivery_mode=icr & hw.APIC_MODE_MASK,
