@@ -63,6 +63,14 @@ def inb(bench: Bench, vcpu: Vcpu, port: int) -> int:
     return vcpu.inside.regs.value
 
 
+def vmmcall(bench: Bench, vcpu: Vcpu, nr: int = 0, *args: int) -> int:
+    """A hypercall, or in L2 an exit to L1; what comes back in RAX, signed."""
+    regs = vcpu.inside.regs
+    regs.args, regs.value = (nr, *args, *(0,) * (4 - len(args))), 0
+    exit_half(bench, vcpu, exits.SVM_EXIT_VMMCALL)
+    return regs.value - (1 << 64) if regs.value >> 63 else regs.value
+
+
 def write_register(bench: Bench, vcpu: Vcpu, offset: int, value: int, size: int = 4, base: int | None = None) -> None:
     """By MSR in x2APIC mode, else, or if ``base`` names a page, by MMIO."""
     if base is None and apic_x2apic_mode(vcpu.lapic):

@@ -7,6 +7,7 @@ from typing import Any
 
 from kvmmodel.cases import apic, chips, cpu, guest, nested
 from kvmmodel.cases.bench import Bench, NotInModel, advance, exit_half
+from kvmmodel.kvm.caps import check_extension, enable_cap
 from kvmmodel.kvm.lapic.registers import kvm_apic_hw_enabled
 from kvmmodel.machine.vcpu import Vcpu
 from kvmmodel.silicon import vmcb as exits
@@ -63,10 +64,18 @@ def guest_insn(bench: Bench, args: Args) -> None:
         guest.iret(bench, vcpu)
     elif insn == "hlt":
         exit_half(bench, vcpu, exits.SVM_EXIT_HLT)
-    elif vcpu.kvm_vcpu.guest_mode and exits.SVM_EXIT_VMMCALL in vcpu.kvm_vcpu.nested.ctl.intercepts:
-        exit_half(bench, vcpu, exits.SVM_EXIT_VMMCALL)
     else:
-        raise NotInModel("hypercall")
+        guest.vmmcall(bench, vcpu)
+
+
+def hypercall(bench: Bench, args: Args) -> int:
+    return guest.vmmcall(bench, _vcpu(bench, args), args["nr"], args["a0"], args["a1"], args["a2"], args["a3"])
+
+
+def vm_cap(bench: Bench, args: Args) -> int:
+    """KVM_CHECK_EXTENSION or KVM_ENABLE_CAP of the VM."""
+    kvm = bench.vm.machine.kvm
+    return check_extension(kvm, args["cap"]) if args["action"] == "check" else enable_cap(kvm, args["cap"], 1)
 
 
 def vmcb_peek(bench: Bench, args: Args) -> int:
@@ -91,6 +100,8 @@ OPS: dict[str, Callable[[Bench, Args], Any]] = {
     "guest.handler": guest_handler,
     "guest.flag": guest_flag,
     "guest.insn": guest_insn,
+    "hypercall": hypercall,
+    "vm.cap": vm_cap,
     "vmcb.peek": vmcb_peek,
     "vmrun": nested.vmrun,
     **apic.OPS,

@@ -92,6 +92,15 @@ class ClearIsr(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PvUnhalted(Event):
+    """A PV kick sets pv_unhalted, the kicked vCPU clears it: a reason to run that no IF holds back."""
+
+    kind: ClassVar[str] = "pv_unhalted"
+    vcpu_id: int
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class UpdatePpr(Event):
     kind: ClassVar[str] = "update_ppr"
     vcpu_id: int

@@ -32,6 +32,17 @@ class KvmExit(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class KvmHypercall(Event):
+    kind: ClassVar[str] = "kvm_hypercall"
+    tracepoint: ClassVar[str | None] = "kvm_hypercall"
+    nr: int
+    a0: int
+    a1: int
+    a2: int
+    a3: int
+
+
+@dataclass(frozen=True, slots=True)
 class KvmApicIpi(Event):
     kind: ClassVar[str] = "kvm_apic_ipi"
     tracepoint: ClassVar[str | None] = "kvm_apic_ipi"

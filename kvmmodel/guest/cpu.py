@@ -26,14 +26,14 @@ from kvmmodel.silicon import avic
 from kvmmodel.silicon import vmcb as hw
 from kvmmodel.silicon.apic import MSR_IA32_APICBASE, X2APIC_ENABLE
 
-NMI_VECTOR, GP_VECTOR = 2, 13
+NMI_VECTOR, UD_VECTOR, GP_VECTOR = 2, 6, 13
 
 
 @dataclass(frozen=True, slots=True)
 class Insn:
     """One machine instruction: mnemonic and operands; ``show`` is whether it is worth an event.
 
-    "pause" stands for a whole loop on PAUSE, until ``test`` holds or the time is ``end``.
+    "pause" stands for a whole loop on PAUSE, until ``test`` holds or the time is ``end``. ``args`` are VMMCALL's.
     """
 
     op: str
@@ -42,10 +42,11 @@ class Insn:
     show: bool = True
     test: Callable[[], bool] | None = None
     end: int | None = None
+    args: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         form = FORMS.get(self.op, "{op}")
-        return form.format(op=self.op, a=self.a, b=self.b)
+        return form.format(op=self.op, a=self.a, b=self.b, args=", ".join(map(hex, self.args)))
 
 
 FORMS = {
@@ -59,6 +60,7 @@ FORMS = {
     "outb": "OUT {a:#x} = {b:#x}, a byte",
     "inb": "IN AL, {a:#x}",
     "hlt": "HLT",
+    "vmmcall": "VMMCALL {a:#x} ({args})",
     "sti": "STI",
     "cli": "CLI",
     "stgi": "STGI",
@@ -294,6 +296,12 @@ def execute(guest: GuestCpu, insn: Insn) -> int | None:
         return leave(guest, hw.SVM_EXIT_IOIO, insn.a << 16 | IOIO[op], regs.rip + regs.length)
     if op == "hlt":
         return leave(guest, hw.SVM_EXIT_HLT, 0, 0)
+    if op == "vmmcall":
+        if hw.SVM_EXIT_VMMCALL not in vmcb.intercepts:
+            raise_fault(guest, UD_VECTOR, None)
+            return None
+        regs.args = (insn.a, *insn.args)
+        return leave(guest, hw.SVM_EXIT_VMMCALL)
     if op == "write_cr8":
         if insn.a > 0xF:
             raise_fault(guest, GP_VECTOR, 0)

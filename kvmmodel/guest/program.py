@@ -14,7 +14,8 @@ from kvmmodel.guest.cpu import Code, GuestCpu, Insn
 from kvmmodel.silicon import apic as hw
 
 PORT_MARK, PORT_HOST = 0xE0, 0xE1
-WAITING = ("busy", "wait", "seen", "until")  # steps that something else has to end; a worker may well stay in sleep
+# Steps that something else has to end; a worker may well stay in sleep.
+WAITING = ("busy", "wait", "seen", "until", "pv_wait")
 
 # Registers by the names that people use; x2APIC registers are MSRs 0x800 + offset / 16.
 MSR_NAMES = {
@@ -57,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``args``: what each operand is: msr, n (number), name, vectors, text."""
+    """``args``: what each operand is: msr, n (number), mask (a number of any length), name, vectors, text."""
 
     args: tuple[str, ...]
     does: str
@@ -97,6 +98,11 @@ def _operand(kind: str, word: str) -> int | str:
         except ValueError:
             names = f" or one of {', '.join(MSR_NAMES)}" if kind == "msr" else ""
             raise ValueError(f"expected a number{names}, got {word!r}") from None
+    if kind == "mask":
+        try:
+            return max(number(word), 0)
+        except ValueError:
+            raise ValueError(f"expected a bitmap as a number, got {word!r}") from None
     if kind == "vectors":
         vectors(word)
     return word
@@ -201,6 +207,16 @@ def _wait(guest: GuestCpu, world: World, vector: int, count: int) -> Code:
     yield Insn("sti", show=False)
 
 
+def _vmmcall(guest: GuestCpu, world: World, nr: int, *args: int) -> Code:
+    yield Insn("vmmcall", nr, args=args)
+
+
+def _pv_wait(guest: GuestCpu, world: World, name: str, value: int) -> Code:
+    """As the waiter for a lock does it: what it was woken by may have been something else."""
+    while world.counters.get(name, 0) == value:
+        yield from linux.kvm_wait(guest, lambda: world.counters.get(name, 0), value)
+
+
 def _set(guest: GuestCpu, world: World, name: str, value: int) -> Code:
     world.counters[name] = value
     yield Insn("nop", show=False)
@@ -246,6 +262,7 @@ COMMANDS: dict[str, Command] = {
     "write_cr8": Command(("n",), "MOV to CR8", _one("write_cr8")),
     "read_cr8": Command((), "MOV from CR8", _one("read_cr8")),
     "hlt": Command((), "HLT", _one("hlt")),
+    "vmmcall": Command(("n",) * 5, "VMMCALL, a hypercall: number, a0, a1, a2, a3", _vmmcall),
     "sti": Command((), "STI", _one("sti")),
     "cli": Command((), "CLI", _one("cli")),
     "stgi": Command((), "STGI: set GIF; #UD unless EFER.SVME is set", _one("stgi")),
@@ -260,6 +277,14 @@ COMMANDS: dict[str, Command] = {
     "send_ipi": Command(("n", "n"), "an IPI as Linux sends it: APIC ID, vector", _driver(linux.send_ipi)),
     "send_ipi_self": Command(("n",), "the same to itself: vector", _driver(linux.send_ipi_self)),
     "send_ipi_allbutself": Command(("n",), "the same to all others: vector", _driver(linux.send_ipi_allbutself)),
+    "send_ipi_mask": Command(("mask", "n"), "the same to several, one by one: vector", _driver(linux.send_ipi_mask)),
+    "send_ipi_mask_cluster": Command(
+        ("mask", "n"), "the same, one logical IPI for each 16 APIC IDs", _driver(linux.send_ipi_mask_cluster)
+    ),
+    "pv_send_ipi": Command(("mask", "n"), "the same by hypercall, as in a PV guest", _driver(linux.kvm_send_ipi_mask)),
+    "pv_kick": Command(("n",), "the hypercall that wakes a PV lock's waiter: APIC ID", _driver(linux.kvm_kick_cpu)),
+    "pv_yield": Command(("n",), "the hypercall that yields to a vCPU: APIC ID", _driver(linux.kvm_sched_yield)),
+    "pv_wait": Command(("name", "n"), "HLT with IF as it is, while a named cell holds a number", _pv_wait),
     "pv_eoi_on": Command(("n",), "WRMSR MSR_KVM_PV_EOI_EN: address | 1", _pv_eoi_on),
     "pv_eoi_off": Command((), "WRMSR MSR_KVM_PV_EOI_EN: 0", _pv_eoi_off),
     "pv_eoi_forget": Command((), "handlers stop using PV EOI; the MSR stays", _pv_eoi_forget),

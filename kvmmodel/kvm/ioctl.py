@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EAGAIN
 from typing import TypeVar
 
 from kvmmodel.events import KvmUserspaceExit
@@ -13,6 +12,7 @@ from kvmmodel.kvm import (
 )
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.apicv import kvm_apicv_init, kvm_clear_apicv_inhibit, kvm_set_apicv_inhibit
+from kvmmodel.kvm.errno import EAGAIN
 from kvmmodel.kvm.eventfd import kvm_irqfd
 from kvmmodel.kvm.i8254 import kvm_create_pit, kvm_pit_set_reinject, kvm_vm_ioctl_get_pit2, kvm_vm_ioctl_set_pit2
 from kvmmodel.kvm.ioapic import kvm_get_ioapic, kvm_ioapic_init, kvm_set_ioapic

@@ -7,7 +7,7 @@ when somebody traces are frames looked up.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import CodeType, FrameType
@@ -39,12 +39,12 @@ BOUNDARIES: set[CodeType] = set()
 
 
 def kernel(
-    file: str, *, since: str | None = None, until: str | None = None, was: dict[str, str] | None = None
+    file: str, *, since: str | None = None, until: str | None = None, was: Mapping[str, str | None] | None = None
 ) -> Callable[[F], F]:
     """Mark a function as the model of a kernel function of the same name in ``file``.
 
     ``since`` and ``until`` are the series that have it (in others its frame is not shown); ``was`` gives other names,
-    each with the series from which it holds.
+    each with the series from which it holds, None where there is no such function.
     """
 
     def register(function: F) -> F:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from kvmmodel.events import PvUnhalted
 from kvmmodel.kvm.lapic.priority import kvm_apic_has_interrupt
 from kvmmodel.kvm.lapic.registers import apic_has_pending_timer, kvm_apic_accept_pic_intr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_NMI, KVM_REQ_PMI, KVM_REQ_SMI
-from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmVcpu
+from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmVcpu, trace
 
 X86, IRQ = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c"
 
@@ -45,6 +46,13 @@ def kvm_arch_vcpu_runnable(vcpu: KvmVcpu) -> bool:
 
 def vcpu_runnable(vcpu: KvmVcpu) -> bool:
     return vcpu.mp_state == KVM_MP_STATE_RUNNABLE
+
+
+def take_unhalt(vcpu: KvmVcpu) -> None:
+    """The vCPU becomes runnable: a kick has done its work."""
+    if vcpu.pv_unhalted:
+        vcpu.pv_unhalted = False
+        trace(vcpu.kvm.host, PvUnhalted, vcpu.vcpu_id, False)
 
 
 @kernel("arch/x86/kvm/lapic.h")

@@ -149,6 +149,27 @@ def resched_curr(host: HostKernel, cpu: Cpu) -> None:
         native_smp_send_reschedule(host, cpu)
 
 
+def single_task_running(cpu: Cpu) -> bool:
+    """Whether nobody else waits for this CPU."""
+    return not cpu.queue
+
+
+@kernel(CORE)  # kernel/sched/syscalls.c since 6.12
+def yield_to(host: HostKernel, task: Task) -> int:
+    """Put the thread first on its CPU, and give the own one away. 0 if it runs or sleeps, -3 if no CPU has two."""
+    own, other = host.current, cpu_of(host, task.cpu)
+    if single_task_running(own) and (other.current is not None) + len(other.queue) == 1:
+        return -3
+    if task not in other.queue:
+        return 0
+    other.queue.remove(task)
+    other.queue.insert(0, task)
+    if other is not own:
+        resched_curr(host, other)
+    own.need_resched = True
+    return 1
+
+
 @kernel(CORE)
 def schedule(vcpu: KvmVcpu) -> Run:
     """The vCPU's thread gives its CPU away until the machine picks it again."""
@@ -169,8 +190,9 @@ def finish_task_switch(vcpu: KvmVcpu) -> None:
 
 @kernel("virt/kvm/kvm_main.c")
 def kvm_sched_out(vcpu: KvmVcpu) -> None:
-    """The preempt notifier: a thread that did not block, was preempted."""
+    """The preempt notifier: a thread that did not block, was preempted, and is worth yielding to."""
     vcpu.preempted = vcpu.task.state == "running"
+    vcpu.ready = vcpu.ready or vcpu.preempted
     trace(vcpu.kvm.host, SchedOut, vcpu.task.name, vcpu.preempted)
     kvm_arch_vcpu_put(vcpu)
 

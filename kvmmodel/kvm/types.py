@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -269,6 +270,7 @@ class KvmVcpu:
     exit: Any = None  # kvm_run: what the last exit to userspace was
     complete_userspace_io: Callable[[KvmVcpu], None] | None = None  # what is left of the instruction that exited
     immediate_exit: bool = False
+    stat: Counter[str] = field(default_factory=Counter)  # vcpu->stat: the counters that KVM shows in debugfs
 
     def __post_init__(self) -> None:
         self.vmcb = self.vmcb01
@@ -314,6 +316,7 @@ class Kvm:
     avic_physical_id_table: int = 0  # address of the page, 0: none
     avic_logical_id_table: int = 0
     max_halt_poll_ns: int | None = None
+    pv_features: frozenset[str] | None = None  # KVM_CAP_ENFORCE_PV_FEATURE_CPUID: those of the guest's CPUID
     dmesg: list[str] = field(default_factory=list)
     ioapic: Any = None  # KvmIoapic, with irqchip="kernel"
     pic: Any = None  # KvmPic, with irqchip="kernel"

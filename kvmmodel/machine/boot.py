@@ -15,13 +15,13 @@ XAPIC_INIT = ("mmio_write 0xfee000f0 0x1ff", "mmio_write 0xfee00080 0x10", "sti"
 def boot_guest(vm: Vm) -> None:
     """Leaves no trace, and all clocks at the same time."""
     x2apic = vm.machine.kvm.x2apic_cpuid
-    for vcpu in reversed(vm.vcpus):
+    for number, vcpu in reversed(list(enumerate(vm.vcpus))):
         base = vcpu.lapic.apic_base | 1 << 10
         lines = [line.format(base=base) for line in (INIT if x2apic else XAPIC_INIT)]
-        if vcpu.id == 0 and len(vm.vcpus) > 1:
+        if number == 0 and len(vm.vcpus) > 1:
             send = ("wrmsr ICR {}",) if x2apic else ("mmio_write 0xfee00300 {}",)
             lines += [s.format(icr) for icr in ("0xc4500", "0xc4608") for s in (*send, WAIT)]
-        vm.execute(vcpu.id, tuple(lines))
+        vm.execute(number, tuple(lines))
     recorded, vm.trace.on = vm.trace.on, False
     vm.run()
     vm.trace.on = recorded

@@ -10,4 +10,5 @@ BREAKABLE = {
     "no-iret-intercept": "svm_inject_nmi does not have the handler's IRET exit",
     "no-stgi-intercept": "svm_enable_nmi_window and svm_enable_smi_window do not have STGI exit, with vGIF",
     "no-ioapic-eoi": "kvm_ioapic_send_eoi passes no EOI on",
+    "no-unhalt": "a PV kick does not set pv_unhalted",
 }

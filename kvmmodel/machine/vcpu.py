@@ -69,6 +69,11 @@ class Vcpu:
     def apicv_active(self) -> bool:
         return self.kvm_vcpu.apic.apicv_active
 
+    @property
+    def stat(self) -> dict[str, int]:
+        """KVM's counters: hypercalls, directed_yield_attempted, directed_yield_successful, as far as they are not 0."""
+        return dict(self.kvm_vcpu.stat)
+
     def get_lapic(self) -> bytes:
         """KVM_GET_LAPIC: the 1024-byte register page."""
         self.vm.catch_up()
@@ -164,6 +169,11 @@ class Guest:
     def inb(self, port: int) -> int:
         """IN of a byte."""
         return self._execute(Insn("inb", port))
+
+    def vmmcall(self, nr: int, a0: int = 0, a1: int = 0, a2: int = 0, a3: int = 0) -> int:
+        """A hypercall: what KVM gives back in RAX, signed; -1000 for a number that it does not know."""
+        value = self._execute(Insn("vmmcall", nr, args=(a0, a1, a2, a3)))
+        return value - (1 << 64) if value >> 63 else value
 
     def hlt(self) -> None:
         """Returns when the vCPU has halted, or has been woken again."""

@@ -17,6 +17,7 @@ from kvmmodel.kvm.ioapic import IOAPIC_STATE_SIZE
 from kvmmodel.kvm.irqchip import Route
 from kvmmodel.kvm.sched import cpu_of, resched_curr
 from kvmmodel.kvm.types import Cpu, Kvm, KvmVcpu, Task
+from kvmmodel.kvm.x86.hypercall import PV_FEATURES
 from kvmmodel.machine.boot import boot_guest
 from kvmmodel.machine.breakable import BREAKABLE
 from kvmmodel.machine.loop import Machine, Thread, prefetch, run, start
@@ -42,7 +43,8 @@ class Vm:
     ``irqchip``: "kernel", or "split", where userspace has the IOAPIC, of ``ioapic_pins`` pins, and the 8259s. ``pit``:
     KVM's PIT, None unless userspace creates one: as KVM does that ("reinject"), or then with KVM_REINJECT_CONTROL 0
     ("discard"). ``trace``: whether events are recorded; ``stacks``: with kernel stacks. ``broken``: rules of
-    machine/breakable.py that are left out.
+    machine/breakable.py that are left out. ``pv_features``: KVM_CAP_ENFORCE_PV_FEATURE_CPUID with
+    these in CPUID, of PV_UNHALT, PV_SEND_IPI, PV_SCHED_YIELD; None: KVM runs the hypercalls of all.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Vm:
         smm: bool = True,
         svm: bool = False,
         sev: bool = False,
+        pv_features: Sequence[str] | None = None,
         pcpus: list[int] | None = None,
         trace: bool = True,
         stacks: bool = True,
@@ -72,6 +75,8 @@ class Vm:
             raise ValueError(f"pit={pit!r}: expected None, or with irqchip='kernel' 'reinject' or 'discard'")
         if unknown := set(broken) - BREAKABLE.keys():
             raise ValueError(f"cannot break {', '.join(sorted(unknown))}: expected {', '.join(sorted(BREAKABLE))}")
+        if unknown := set(pv_features or ()) - set(PV_FEATURES):
+            raise ValueError(f"no hypercall needs {', '.join(sorted(unknown))}: expected {', '.join(PV_FEATURES)}")
         pins = list(pcpus) if pcpus is not None else list(range(vcpus))
         if vcpus < 1 or len(pins) != vcpus:
             raise ValueError(f"{vcpus} vCPUs need {max(vcpus, 1)} entries in pcpus, got {len(pins)}")
@@ -91,6 +96,7 @@ class Vm:
             smm=smm,
             svm_cpuid=svm,
             sev=sev,
+            pv_features=None if pv_features is None else frozenset(pv_features),
             broken=frozenset(broken),
         )
         self.machine = Machine(kernel, kvm, self.trace, on_exit=self._on_exit)

@@ -69,7 +69,8 @@ SVM_IOIO_TYPE_IN = 1  # EXITINFO1 of IOIO: also the size as a bit, 6:4, and the 
 class Regs:
     """The guest's general registers, as far as an exit needs them; one exit uses only its own.
 
-    ``value`` is EDX:EAX, the datum of a port or MMIO access, or the operand of MOV CR8; a read's result goes there too.
+    ``value`` is EDX:EAX, the datum of a port or MMIO access, or the operand of MOV CR8; a result goes there too, of
+    VMMCALL RAX.
     """
 
     rip: int = 0x200000
@@ -80,6 +81,7 @@ class Regs:
     write: bool = False
     size: int = 4  # bytes of an MMIO access
     msr_access: bool = False  # of an AVIC fault: by WRMSR or RDMSR, not by memory
+    args: tuple[int, ...] = ()  # of VMMCALL: RAX, RBX, RCX, RDX, RSI
     retired: bool = False  # KVM emulated the instruction: go on behind it
     jump: str = ""  # KVM put RIP elsewhere: "smm" to the SMI handler, "rsm" back
     vmcb12: Vmcb | None = None  # what RAX points at, for VMRUN

@@ -35,6 +35,7 @@ class Cast:
     timer_irq: bool = False  # the target's CPU is in the host timer's interrupt, on top of whatever it ran
     entering: bool = False  # the target has said that it is in the guest, VMRUN is still to come
     pending: bool = False  # the APIC timer has expired, and nobody has delivered it yet
+    kick: bool = False  # a PV kick and its waiter are told: there is no vector
     left: bool = False  # the sender has left the entry loop since its last exit
     watched: set[str] = field(default_factory=set)  # what shall exit so that KVM hears of an NMI's or SMI's moment
     heard: bool = False  # the IRET of the NMI handler that was injected last has exited

@@ -24,6 +24,7 @@ CAUSES: dict[str, tuple[type[ev.Event], ...]] = {
 STORY_TELLERS = TELLERS | TIMER_TELLERS
 MOST_STEPS = 40  # a run that was broken on purpose may go round and round
 MOST_PROGRAM_STEPS = 50
+PV_IPI = "VMMCALL 0xa "
 ICR, ICR2 = "MOV [0xfee00300]", "MOV [0xfee00310]"
 
 
@@ -94,6 +95,32 @@ def program_story(
     return Story(title, setup, groups(cast), before, start, steps, badges, broken)
 
 
+def kick_story(
+    records: Sequence[Record],
+    kernel: Kernel,
+    waiter: int,
+    sender: int,
+    *,
+    title: str,
+    setup: str,
+    badges: tuple[Badge, ...] = (),
+    broken: str | None = None,
+    tellers: Mapping[type[ev.Event], Teller],
+) -> Story:
+    """Tell a PV kick, from the waiter's HLT to the end of the run. No verdict. ValueError if the waiter never halts."""
+    ordered = sorted(records, key=lambda record: record.t)
+    first = next((i for i, record in enumerate(ordered) if _begins(record.event, waiter, "HLT")), None)
+    if first is None:
+        raise ValueError(f"vCPU {waiter} never executes HLT")
+    opening = ordered[max(first - 1, 0)]
+    cpu = {state.vcpu: state.cpu for state in opening.states}
+    cast = Cast("ipi", 0, waiter, cpu[waiter], sender, cpu[sender], kick=True)
+    begin(cast, opening.states)
+    before, start = bars(cast), states(cast, opening)
+    steps = _steps(ordered[first:], kernel, cast, tellers, MOST_STEPS)
+    return Story(title, setup, groups(cast), before, start, steps, badges, broken)
+
+
 def access_story(
     records: Sequence[Record],
     kernel: Kernel,
@@ -156,6 +183,8 @@ def _writes(text: str, source: str, vector: int) -> bool:
     """Whether an instruction sends the IPI, or arms the timer."""
     if source == "timer":
         return text.startswith(("WRMSR 0x6e0", "WRMSR 0x838"))
+    if text.startswith(PV_IPI):
+        return int(text.rstrip(")").rpartition(" ")[2], 16) & 0xFF == vector
     value = text.rpartition(" = ")[2]
     sends = text.startswith(("WRMSR 0x830", "WRMSR 0x83f", ICR))
     return sends and int(value, 16) & 0xFF == vector

@@ -40,6 +40,7 @@ REASONS = {
     "iret": "IRET",
     "rsm": "RSM",
     "DB excp": "#DB",
+    "hypercall": "VMMCALL",
 }
 
 
@@ -95,6 +96,7 @@ def vmexit(cast: Cast, record: Record, e: Any) -> Told:
         "hlt": "`HLT` is intercepted: the processor leaves the guest.",
         "msr": "MSR accesses like this one are intercepted: the processor leaves the guest.",
         "npf": "The APIC page is not mapped: the access leaves the guest.",
+        "hypercall": "`VMMCALL` is intercepted, as it is meant for KVM: the processor leaves the guest.",
         "vintr": "The guest can take interrupts now: the IRQ window that KVM asked for is open.",
         "write_cr8": "KVM intercepts CR8 writes for now, so this one leaves the guest.",
     }.get(e.reason, "The event is intercepted: the processor leaves the guest.")

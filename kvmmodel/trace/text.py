@@ -127,6 +127,7 @@ def _pi_irte(e: Any, kernel: Kernel) -> str:
 _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
     ev.KvmEntry: _entry,
     ev.KvmExit: _exit,
+    ev.KvmHypercall: lambda e, k: f"nr 0x{e.nr:x} a0 0x{e.a0:x} a1 0x{e.a1:x} a2 0x{e.a2:x} a3 0x{e.a3:x}",
     ev.KvmApicIpi: _ipi,
     ev.KvmApicAcceptIrq: lambda e, k: (
         f"apicid {e.apicid:x} vec {e.vector} ({_mode(e.delivery_mode)}|{_trig(e.trig_mode)})"
@@ -210,6 +211,7 @@ _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.TprSync: lambda e: f"{'V_TPR' if e.to == 'V_TPR' else 'APIC TPR'} of vCPU {e.vcpu_id} := {e.tpr:#x}",
     ev.PvEoiArm: lambda e: f"PV EOI armed for 0x{e.vector:x} on vCPU {e.vcpu_id}",
     ev.PvEoiDisarm: lambda e: f"PV EOI of vCPU {e.vcpu_id} taken back",
+    ev.PvUnhalted: lambda e: f"pv_unhalted of vCPU {e.vcpu_id} := {int(e.on)}",
     ev.IrqWindow: lambda e: f"IRQ window of vCPU {e.vcpu_id} {'requested' if e.open else 'closed'}",
     ev.SetGif: lambda e: f"GIF of vCPU {e.vcpu_id} := {int(e.value)}",
     ev.InjectNmi: lambda e: f"NMI to EVENTINJ of vCPU {e.vcpu_id}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from kvmmodel.machine.host import Host
 from kvmmodel.scenarios.run import built_in, run
@@ -22,7 +23,7 @@ EVENTS = (
 )
 FLAGS = (("1", "set"), ("0, by CLGI", "clear"))
 MEANS = (("neither", "neither"), ("vGIF", "vgif"), ("vGIF and vNMI", "vnmi"))
-PARAMS = {"neither": {"vgif": False}, "vgif": {"vnmi": False}, "vnmi": {}}
+PARAMS: dict[str, dict[str, Any]] = {"neither": {"vgif": False}, "vgif": {"vnmi": False}, "vnmi": {}}
 VECTOR, NMI = 0x41, 2
 SINCE = {"nmi": "WRMSR 0x830", "two": "OUT", "again": "WRMSR 0x830", "smi": "OUT", "irq": "WRMSR 0x83f"}
 NEEDLESS = {

@@ -198,3 +198,28 @@ def test_the_gif_page_answers_each_of_its_choices(page: Page, site: Site) -> Non
     expect(page.locator(f"{LIVE}.km-broken")).to_contain_text("Broken on purpose")
     page.keyboard.press("End")
     expect(page.locator(f"{LIVE}.km-verdict")).to_contain_text("Lost: an NMI waits")
+
+
+def test_the_pv_page_answers_each_of_its_choices(page: Page, site: Site) -> None:
+    open_page(page, site, "book/pv")
+    go_live(page)
+    before = picture(page)
+    for which, text in (("way", "PV kick"), ("target", "halted"), ("count", "4"), ("kernel", "6.1")):
+        choose(page, which, text)
+        assert chosen(page, which) == text
+    setup = page.locator(f"{LIVE}.km-sub").first
+    expect(setup).to_have_text("Kernel 6.1.192, Zen 4, avic=0, x2APIC guest; one waiter, asleep")
+    assert "CPU 5, HLT" in new_picture(page, before)
+    page.get_by_label("Break it: a kick sets no pv_unhalted").first.click(force=True)
+    expect(page.locator(f"{LIVE}.km-broken")).to_contain_text("Broken on purpose")
+    page.keyboard.press("End")
+    expect(page.locator(f"{LIVE}.km-verdict")).to_contain_text("Lost wake-up")
+
+
+def test_a_hypercall_fails_with_linux_s_numbers_in_the_browser(page: Page, site: Site) -> None:
+    """Python's errno there is the browser's: EINVAL is 28."""
+    open_page(page, site, "book/pv")
+    go_live(page)
+    cell = page.locator(".cell:has(.live-tools)", has_text="vmmcall(99)")
+    cell.get_by_role("button", name="Run cell").click()
+    expect(cell.locator(".live-stdout")).to_have_text("3\n-22\n-1000\n")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from kvmmodel.events import KvmApicAcceptIrq
+from kvmmodel.events import KvmApicAcceptIrq, PvUnhalted
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.lapic.map import (
     LapicIrq,
@@ -132,7 +132,9 @@ def __apic_accept_irq(
         kvm_vcpu_kick(vcpu)
         return 1
     if delivery_mode == hw.APIC_DM_REMRD:
-        vcpu.pv_unhalted = True
+        if "no-unhalt" not in vcpu.kvm.broken:
+            vcpu.pv_unhalted = True
+            trace(vcpu.kvm.host, PvUnhalted, vcpu.vcpu_id, True)
         kvm_make_request(KVM_REQ_EVENT, vcpu)
         kvm_vcpu_kick(vcpu)
         return 1

@@ -17,6 +17,7 @@ from kvmmodel.kvm.svm.avic.mode import avic_init_vmcb
 from kvmmodel.kvm.svm.avic.vcpu import avic_init_vcpu
 from kvmmodel.kvm.svm.gif import (
     EFER_SVME,
+    UD_VECTOR,
     clgi_interception,
     stgi_interception,
     svm_recalc_instruction_intercepts,
@@ -37,6 +38,8 @@ from kvmmodel.kvm.types import VMRUN, KvmVcpu, Run, trace
 from kvmmodel.kvm.x86.emulate import kvm_mmu_page_fault, kvm_set_cr8, x86_emulate_instruction
 from kvmmodel.kvm.x86.fastpath import EXIT_FASTPATH_NONE, handle_fastpath_hlt, handle_fastpath_wrmsr
 from kvmmodel.kvm.x86.halt import kvm_emulate_halt
+from kvmmodel.kvm.x86.hypercall import kvm_emulate_hypercall
+from kvmmodel.kvm.x86.inject import kvm_queue_exception
 from kvmmodel.kvm.x86.msrs import kvm_emulate_rdmsr, kvm_emulate_wrmsr, kvm_get_msr_common, kvm_set_msr_common
 from kvmmodel.kvm.x86.pio import kvm_fast_pio
 from kvmmodel.silicon import vmcb as hw
@@ -180,6 +183,16 @@ def io_interception(vcpu: KvmVcpu) -> int:
     return done
 
 
+# 5.15 to 6.6 have kvm_emulate_hypercall itself in the table, and leave L2's #UD to the processor (read in 6.1.176).
+@kernel(FILE, was={"5.10": "vmmcall_interception", "5.15": None, "6.12": "vmmcall_interception"})
+def vmmcall_interception(vcpu: KvmVcpu) -> int:
+    """A hypercall; in L2, where L1 does not intercept it, the instruction is undefined."""
+    if vcpu.guest_mode:
+        kvm_queue_exception(vcpu, UD_VECTOR)
+        return 1
+    return kvm_emulate_hypercall(vcpu)
+
+
 EXIT_HANDLERS: dict[int, Callable[[KvmVcpu], int]] = {
     hw.SVM_EXIT_INTR: intr_interception,
     hw.SVM_EXIT_VINTR: interrupt_window_interception,
@@ -196,6 +209,7 @@ EXIT_HANDLERS: dict[int, Callable[[KvmVcpu], int]] = {
     hw.SVM_EXIT_VMRUN: vmrun_interception,
     hw.SVM_EXIT_AVIC_INCOMPLETE_IPI: avic_incomplete_ipi_interception,
     hw.SVM_EXIT_AVIC_UNACCELERATED_ACCESS: avic_unaccelerated_access_interception,
+    hw.SVM_EXIT_VMMCALL: vmmcall_interception,
 }
 
 

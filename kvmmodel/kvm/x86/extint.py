@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from errno import EEXIST, EINVAL, ENXIO
-
 from kvmmodel.events import KvmUserspaceExit
+from kvmmodel.kvm.errno import EEXIST, EINVAL, ENXIO
 from kvmmodel.kvm.lapic.registers import kvm_apic_accept_pic_intr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops

@@ -28,7 +28,7 @@ from kvmmodel.kvm.requests import (
     kvm_check_request,
     kvm_make_request,
 )
-from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable
+from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable, take_unhalt
 from kvmmodel.kvm.sched import schedule
 from kvmmodel.kvm.types import (
     EXITING_GUEST_MODE,
@@ -97,7 +97,7 @@ def vcpu_block(vcpu: KvmVcpu) -> Run:
         kvm_x86_ops.check_nested_events(vcpu)  # L1 sees an exit of a halted L2, not of one that runs on
     kvm_apic_accept_events(vcpu)
     if vcpu.mp_state == KVM_MP_STATE_HALTED:
-        vcpu.pv_unhalted = False
+        take_unhalt(vcpu)
         vcpu.mp_state = KVM_MP_STATE_RUNNABLE
     return 1
 
