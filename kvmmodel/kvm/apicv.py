@@ -27,7 +27,7 @@ def enable_apicv(host: HostKernel) -> bool:
 
 @kernel(X86)
 def kvm_apicv_init(kvm: Kvm) -> None:
-    """A new VM has no local APICs yet: ABSENT, until userspace creates the irqchip. Without APICv: DISABLED for good."""
+    """A new VM has no local APICs yet: ABSENT, until it has an irqchip. Without APICv: DISABLED, for good."""
     off, host = not enable_apicv(kvm.host), kvm.host
     if host.has("absent_inhibit") and not (off and host.has("one_first_inhibit")):
         set_or_clear_apicv_inhibit(kvm, kvm.inhibits, "ABSENT", True)
