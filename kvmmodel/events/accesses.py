@@ -25,6 +25,15 @@ class IoapicMessage(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PicLine(Event):
+    """A source of an 8259's line, 0 to 15, changes its level. ``sources``: those that assert it now; none: it is down."""
+
+    kind: ClassVar[str] = "pic_line"
+    line: int
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PicOutput(Event):
     """The 8259s' output rises or falls; a vCPU's event pass looks at it."""
 
@@ -41,11 +50,20 @@ class PitTick(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PitWaits(Event):
+    """The PIT's thread leaves GSI 0 alone, as the tick before is not acknowledged. ``pending``: ticks owed."""
+
+    kind: ClassVar[str] = "pit_waits"
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
 class PicAck(Event):
-    """The 8259s are acknowledged and give a vector."""
+    """The 8259s are acknowledged and give a vector; ``spurious``: nothing asks any more, so it is a chip's line 7."""
 
     kind: ClassVar[str] = "pic_ack"
     vector: int
+    spurious: bool
 
 
 @dataclass(frozen=True, slots=True)

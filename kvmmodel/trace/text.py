@@ -150,9 +150,11 @@ _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
 _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.SetIrr: lambda e: f"set IRR 0x{e.vector:x} of vCPU {e.vcpu_id}",
     ev.IoapicMessage: lambda e: f"IOAPIC pin {e.pin} sends 0x{e.e:x}",
+    ev.PicLine: lambda e: f"line {e.line} of the 8259s: {'up' if e.sources else 'down'}",
     ev.PicOutput: lambda e: f"output of the 8259s {'rises' if e.level else 'falls'}",
     ev.PitTick: lambda e: f"tick of the PIT, {e.pending} owed",
-    ev.PicAck: lambda e: f"8259s acknowledged: 0x{e.vector:x}",
+    ev.PitWaits: lambda e: f"the PIT's last tick is not acknowledged, {e.pending} owed",
+    ev.PicAck: lambda e: f"8259s acknowledged: 0x{e.vector:x}{', spurious' if e.spurious else ''}",
     ev.Ack: lambda e: f"IRR 0x{e.vector:x} to ISR on vCPU {e.vcpu_id}",
     ev.ClearIsr: lambda e: f"clear ISR 0x{e.vector:x} of vCPU {e.vcpu_id}",
     ev.UpdatePpr: lambda e: f"PPR of vCPU {e.vcpu_id}: 0x{e.old:x} to 0x{e.new:x}",
