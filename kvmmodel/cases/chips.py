@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
 from kvmmodel.cases import guest
 from kvmmodel.cases.bench import Bench, on_cpu
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
+from kvmmodel.kvm.i8254 import CHANNEL
 from kvmmodel.kvm.i8259 import PIC_NUM_PINS, kvm_pic_read_irq, kvm_pic_set_irq
 from kvmmodel.kvm.ioapic import (
     IOAPIC_DEFAULT_BASE_ADDRESS,
@@ -151,6 +153,14 @@ def pic_ack(bench: Bench, args: Args) -> int | None:
         return kvm_pic_read_irq(kvm)
 
 
+def pit_peek(bench: Bench, args: Args) -> int:
+    """A VM of the cases has a PIT once one is looked at."""
+    if bench.vm.machine.kvm.vpit is None:
+        bench.vm.create_pit2()
+    count: int = struct.unpack_from("<I", bench.vm.get_pit2(), args["channel"] * struct.calcsize(CHANNEL))[0]
+    return count
+
+
 def _route(chip: str, pin: int) -> Route:
     if chip == "msi":
         return MsiRoute(MSI_ADDRESS, pin)
@@ -187,6 +197,7 @@ OPS: dict[str, Callable[[Bench, Args], Any]] = {
     "pic.write": pic_write,
     "pic.read": pic_read,
     "pic.ack": pic_ack,
+    "pit.peek": pit_peek,
     "routes.set": routes_set,
     "routes.add": routes_add,
     "routes.count": routes_count,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvmmodel.guest.cpu import Code, GuestCpu, Insn, Level
 from kvmmodel.kvm import ioctl
+from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.pmu import kvm_perf_overflow
 from kvmmodel.kvm.types import (
     KVM_MP_STATE_HALTED,
@@ -101,16 +102,25 @@ class Vcpu:
     def interrupt(self, vector: int) -> int:
         """KVM_INTERRUPT, with a split irqchip: an ExtINT. 0, or -22 (EINVAL), -6 (ENXIO), -17 (EEXIST)."""
         self.vm.catch_up()
-        return ioctl.interrupt(self.kvm_vcpu, vector)
+        result = ioctl.interrupt(self.kvm_vcpu, vector)
+        self._get_out()
+        return result
 
     def nmi(self) -> None:
         """KVM_NMI."""
         self.vm.catch_up()
         ioctl.nmi(self.kvm_vcpu)
+        self._get_out()
+
+    def _get_out(self) -> None:
+        """These need the vCPU's thread outside KVM_RUN: a VMM sends it a signal. Here a kick has that effect."""
+        kvm_vcpu_kick(self.kvm_vcpu)
 
     def request_interrupt_window(self, wanted: bool = True) -> None:
         """kvm_run.request_interrupt_window: exit when the guest takes an ExtINT, with a split irqchip."""
+        self.vm.catch_up()
         self.kvm_vcpu.request_interrupt_window = wanted
+        self._get_out()
 
     def perf_overflow(self) -> None:
         """A performance counter of the guest's overflows, and wants an interrupt."""

@@ -95,7 +95,7 @@ class Vm:
         if irqchip == "split":
             kvm.nr_reserved_ioapic_pins = ioapic_pins
         if pit:
-            self._ioctl(lambda: ioctl.create_pit2(kvm, self._userspace.task.cpu))
+            self.create_pit2()
         if pit == "discard":
             self.reinject_control(False)
         self.vcpus = [self._create_vcpu(i, pin) for i, pin in zip(idents, pins, strict=True)]
@@ -240,6 +240,13 @@ class Vm:
         if chip not in IRQCHIP_SIZES:
             raise ValueError(f"irqchip {chip}: expected 0 or 1, an 8259, or 2, the IOAPIC")
         return IRQCHIP_SIZES[chip]
+
+    def create_pit2(self) -> None:
+        """KVM_CREATE_PIT2, with reinjection on. Its kernel thread runs on userspace's CPU."""
+        kvm = self.machine.kvm
+        if kvm.vpit is not None or kvm.irqchip != "kernel":
+            raise ValueError("a PIT needs irqchip='kernel', and there is one at most")
+        self._ioctl(lambda: ioctl.create_pit2(kvm, self._userspace.task.cpu))
 
     def get_pit2(self) -> bytes:
         """KVM_GET_PIT2: the 112 bytes of struct kvm_pit_state2. ValueError without a PIT (ENXIO)."""
