@@ -79,7 +79,9 @@ def _line(cast: Cast, record: Record, e: Any) -> Told | None:
         return Told("line", "u.kvm", None, label, "`pit_do_work`", who_on("KVM", record), why)
     why = f"A device raises line {e.line}: userspace tells KVM by `KVM_IRQ_LINE`."
     if not up:
-        latched = "but the primary has latched the secondary's request" if e.line > 7 else "and the request goes with it"
+        latched = (
+            "but the primary has latched the secondary's request" if e.line > 7 else "and the request goes with it"
+        )
         why = f"The device lets go of line {e.line}: the level falls, {latched}."
     return Told("line", "dev", "u.kvm", label, "`KVM_IRQ_LINE`", who_on("VMM thread", record), why)
 

@@ -180,7 +180,10 @@ def late_ticks(kernel: str = KERNEL) -> Html:
     away = {i for i, period in enumerate(both[0]) if not period.handled}
     head = el(
         "tr",
-        *(el("th", name, scope="col") for name in ("tick", "the guest", "pulses", "handled", "owed", "pulses", "handled")),
+        *(
+            el("th", name, scope="col")
+            for name in ("tick", "the guest", "pulses", "handled", "owed", "pulses", "handled")
+        ),
     )
     modes = el("tr", el("td"), el("td"), el("th", "reinject", scope="colgroup", colspan="3"),
                el("th", "discard", scope="colgroup", colspan="2"))  # fmt: skip
