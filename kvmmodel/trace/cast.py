@@ -11,7 +11,7 @@ from kvmmodel.trace.story import ApicState, Column, Group
 HOST = "host"  # the heading of the scheduler's lane, where that lane stands alone
 HOST_TIMER = "asm_sysvec_apic_timer_interrupt"
 PIT_THREAD = "kvm-pit"
-RAISERS = {"vmm": "VMM thread", PIT_THREAD: "KVM's PIT thread"}
+RAISERS = {"vmm": "VMM thread", PIT_THREAD: "PIT thread"}
 CALLED = ("msi", "extint")  # where a thread that is no vCPU's brings the interrupt
 TARGET_COLUMNS = (("t.kvm", "kvm", "KVM"), ("t.hw", "hw", "hardware"), ("t.guest", "guest", "guest"))
 

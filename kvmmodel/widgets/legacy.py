@@ -1,4 +1,4 @@
-"""The explorer of the page "How do the 8259 and the PIT still get an interrupt into a guest?", and late ticks counted."""
+"""The explorer of the page "How do the 8259 and the PIT still get an interrupt into a guest?", and late ticks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ do = ["irq_line {line} 0"]
 
 def scenario_of(source: str, guest: str, gone: str) -> Scenario:
     """A scenario that goes on from a PC's firmware: an interrupt's ``source``, how it finds the ``guest``, and whether
-    its line is ``gone``: no, early (before KVM looks) or late (in the acknowledge). The PIT's pulse is never there long.
+    its line is ``gone``: no, early (before KVM looks) or late (in the acknowledge). For the PIT that is all the same.
     """
     ticks = source == "pit"
     waits = {"first": 1_050_000 if ticks else 6_000, "late": 1_100_000 if ticks else 20_000}
@@ -175,25 +175,21 @@ def _acknowledged(records: Iterable[Record]) -> int:
 
 
 def late_ticks(kernel: str = KERNEL) -> Html:
-    """A row for each tick of the scenario pit-late: what the guest got until the next one, in either mode."""
-    both = [periods(mode, kernel) for mode in ("reinject", "discard")]
-    away = {i for i, period in enumerate(both[0]) if not period.handled}
-    head = el(
-        "tr",
-        *(
-            el("th", name, scope="col")
-            for name in ("tick", "the guest", "pulses", "handled", "owed", "pulses", "handled")
-        ),
-    )
-    modes = el("tr", el("td"), el("td"), el("th", "reinject", scope="colgroup", colspan="3"),
-               el("th", "discard", scope="colgroup", colspan="2"))  # fmt: skip
+    """A row for each tick of the scenario pit-late: what happens until the next one, in either mode."""
+    kept, dropped = (periods(mode, kernel) for mode in ("reinject", "discard"))
+    away = [i for i, period in enumerate(kept) if not period.handled]
+    over = el("tr", el("td"), el("td"), el("th", "reinject", scope="colgroup", colspan="3"),
+              el("th", "discard", scope="colgroup"))  # fmt: skip
+    head = el("tr", *(el("th", name, scope="col") for name in ("tick", "guest", "sent", "taken", "owed", "taken")))
     rows = []
-    for i, (kept, dropped) in enumerate(zip(*both, strict=True)):
-        counts = (kept.pulses, kept.handled, kept.owed, dropped.pulses, dropped.handled)
-        where = "has no CPU" if i in away else "runs" if i - 1 not in away else "comes back"
-        cells = [el("td", text) for text in (where, *map(str, counts))]
-        rows.append(el("tr", el("th", str(i + 1), scope="row"), *cells))
-    total = [sum(p.pulses for p in both[0]), sum(p.handled for p in both[0]), both[0][-1].owed,
-             sum(p.pulses for p in both[1]), sum(p.handled for p in both[1])]  # fmt: skip
-    foot = el("tr", el("th", "all", scope="row"), el("td"), *(el("td", str(n)) for n in total))
-    return Html(el("table", el("thead", modes, head), el("tbody", *rows, foot), class_="km-table"))
+    for i, period in enumerate(kept):
+        where = "away" if i in away else "back" if i - 1 in away else "runs"
+        counts = (period.pulses, period.handled, period.owed, dropped[i].handled)
+        rows.append(_row(str(i + 1), where, *counts))
+    sums = (sum(p.pulses for p in kept), sum(p.handled for p in kept), kept[-1].owed, sum(p.handled for p in dropped))
+    table = el("table", el("thead", over, head), el("tbody", *rows, _row("all", "", *sums)), class_="km-table km-six")
+    return Html(table)
+
+
+def _row(name: str, where: str, *counts: int) -> str:
+    return el("tr", el("th", name, scope="row"), el("td", where), *(el("td", str(count)) for count in counts))

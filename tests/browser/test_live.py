@@ -180,3 +180,21 @@ def test_the_ipi_page_answers_each_of_its_choices(page: Page, site: Site) -> Non
     page.get_by_label("Break it: kick nobody").first.click(force=True)
     expect(page.locator(f"{LIVE}.km-broken")).to_contain_text("Broken on purpose")
     page.keyboard.press("End")
+
+
+def test_the_legacy_page_tells_a_spurious_irq_and_a_pit_that_is_not_acknowledged(page: Page, site: Site) -> None:
+    open_page(page, site, "book/legacy")
+    go_live(page)
+    before = picture(page)
+    choose(page, "gone", "falls in the acknowledge")
+    page.locator(f"{LIVE}.km-fwd").click()
+    new_picture(page, before)
+    page.keyboard.press("End")
+    expect(page.locator(f"{LIVE}.km-verdict")).to_contain_text("Spurious. The handler of IRQ 7")
+    choose(page, "source", "PIT")
+    choose(page, "guest", "IF clear")
+    expect(page.locator(f"{LIVE}.km-verdict")).to_contain_text("Nothing to withdraw.")
+    page.get_by_label("Break it: do not tell the PIT of the acknowledge").first.click(force=True)
+    expect(page.locator(f"{LIVE}.km-broken")).to_contain_text("the PIT is not told")
+    expect(page.locator(f"{LIVE}.km-verdict")).to_contain_text("One tick, then no other.")
+    assert "not acknowledged" in picture(page)
