@@ -26,7 +26,7 @@ class IoapicMessage(Event):
 
 @dataclass(frozen=True, slots=True)
 class PicLine(Event):
-    """A source of an 8259's line, 0 to 15, changes its level. ``sources``: those that assert it now; none: it is down."""
+    """A source of a line of the 8259s changes its level. ``sources``: those that assert it now; none: it is down."""
 
     kind: ClassVar[str] = "pic_line"
     line: int

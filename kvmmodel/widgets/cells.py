@@ -89,4 +89,5 @@ def model_stack(scenario: str, function: str, kernel: str = "6.12", *, under: st
     fitting = [names for names in found if names and names[0] == function and (not under or under in names)]
     if not fitting:
         raise ValueError(f"no stack of {scenario} on {kernel} has {function} innermost")
-    return Text("\n".join(min(fitting, key=len)))
+    shortest: tuple[str, ...] = min(fitting, key=len)
+    return Text("\n".join(shortest))

@@ -50,5 +50,5 @@ def test_evidence_refuses_text_without_a_stack():
 def test_a_stack_of_the_model_with_a_function_innermost():
     frames = str(model_stack("pit-late", "kvm_pic_set_irq", "6.12", under="pit_do_work")).splitlines()
     assert frames[:4] == ["kvm_pic_set_irq", "kvm_set_pic_irq", "kvm_set_irq", "pit_do_work"]
-    with pytest.raises(ValueError, match="no stack of pit-late on 6.12 has svm_smi_allowed innermost"):
+    with pytest.raises(ValueError, match=r"no stack of pit-late on 6\.12 has svm_smi_allowed innermost"):
         model_stack("pit-late", "svm_smi_allowed", "6.12")
