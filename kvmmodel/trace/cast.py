@@ -12,7 +12,7 @@ HOST = "host"  # the heading of the scheduler's lane, where that lane stands alo
 HOST_TIMER = "asm_sysvec_apic_timer_interrupt"
 PIT_THREAD = "kvm-pit"
 RAISERS = {"vmm": "VMM thread", PIT_THREAD: "PIT thread"}
-CALLED = ("msi", "extint")  # where a thread that is no vCPU's brings the interrupt
+CALLER = {"msi": "u.kvm", "extint": "u.kvm"}  # where KVM's code runs for the raiser's thread
 TARGET_COLUMNS = (("t.kvm", "kvm", "KVM"), ("t.hw", "hw", "hardware"), ("t.guest", "guest", "guest"))
 
 
@@ -80,7 +80,7 @@ def lane(cast: Cast, record: Record) -> str | None:
         assert record.vcpu is not None
         return cast.prefix(record.vcpu) + ".kvm"
     if record.task == cast.raiser:
-        return "u.kvm" if cast.source in CALLED else None
+        return CALLER.get(cast.source)
     return "t.kvm" if record.cpu == cast.target_cpu else None
 
 
@@ -140,8 +140,8 @@ def bars(cast: Cast) -> tuple[tuple[str, str], ...]:
         found.append(("dev", "runs"))
     elif cast.waker or cast.other:
         found.append(("sched", "runs"))
-    if cast.caller and cast.source in CALLED:
-        found.append(("u.kvm", "runs"))
+    if cast.caller and cast.source in CALLER:
+        found.append((CALLER[cast.source], "runs"))
     return tuple(found)
 
 
