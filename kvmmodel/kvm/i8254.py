@@ -167,7 +167,7 @@ def kvm_pit_ack_irq(kvm: Kvm) -> None:
         kthread_queue_work(kvm.host, pit.expired)
 
 
-@kernel(FILE)
+@kernel(FILE, was={"5.10": "pit_mask_notifer", "7.2": "pit_mask_notifier"})  # 6.12 has the typo, 6.18 not known
 def pit_mask_notifier(kvm: Kvm, masked: bool) -> None:
     """The guest opens the pin: what was owed while it was masked is forgotten."""
     if not masked:
