@@ -213,7 +213,7 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
         take_avic(guest)
     elif window(guest):
         take_virq(guest)
-    elif not guest.vmcb.exit_code:
+    elif not guest.vmcb.exit_code and guest.levels:  # one without: all it had was a doorbell
         insn = guest.levels[-1].insn
         assert insn is not None
         if insn.op == "pause":
