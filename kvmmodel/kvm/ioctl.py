@@ -28,7 +28,10 @@ from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
 from kvmmodel.kvm.sched import vcpu_load, vcpu_put
 from kvmmodel.kvm.types import (
+    KVM_MP_STATE_HALTED,
+    KVM_MP_STATE_INIT_RECEIVED,
     KVM_MP_STATE_RUNNABLE,
+    KVM_MP_STATE_SIPI_RECEIVED,
     KVM_MP_STATE_UNINITIALIZED,
     Kvm,
     KvmVcpu,
@@ -92,10 +95,10 @@ def vcpu_ioctl(call: Callable[..., T], *args: object) -> T:
 def kvm_arch_vcpu_create(kvm: Kvm, task: Task, vcpu_id: int) -> KvmVcpu:
     vcpu = KvmVcpu(vcpu_id, kvm, task, task.cpu)
     task.vcpu = vcpu
-    kvm.vcpus.append(vcpu)
     kvm_create_lapic(vcpu)
     vcpu.mp_state = KVM_MP_STATE_RUNNABLE if vcpu_id == 0 else KVM_MP_STATE_UNINITIALIZED
     kvm_vcpu_reset(vcpu, False)
+    kvm.vcpus.append(vcpu)  # too late for the map that its reset made: it is in the next one
     return vcpu
 
 
@@ -173,6 +176,20 @@ def __set_sregs_common(vcpu: KvmVcpu, cr8: int) -> None:
     kvm_lapic_update_cr8_intercept(vcpu)
 
 
+def get_mp_state(vcpu: KvmVcpu) -> str:
+    """KVM_GET_MP_STATE."""
+    state: str = vcpu_ioctl(kvm_arch_vcpu_ioctl_get_mpstate, vcpu)
+    return state
+
+
+@kernel(X86)
+def kvm_arch_vcpu_ioctl_get_mpstate(vcpu: KvmVcpu) -> str:
+    """A waiting INIT or SIPI is taken first, so that asking changes the vCPU. Halted, but kicked: runnable."""
+    kvm_apic_accept_events(vcpu)
+    kicked = vcpu.mp_state == KVM_MP_STATE_HALTED and vcpu.pv_unhalted
+    return KVM_MP_STATE_RUNNABLE if kicked else vcpu.mp_state
+
+
 def set_mp_state(vcpu: KvmVcpu, state: str) -> None:
     """KVM_SET_MP_STATE."""
     vcpu_ioctl(kvm_arch_vcpu_ioctl_set_mpstate, vcpu, state)
@@ -180,6 +197,9 @@ def set_mp_state(vcpu: KvmVcpu, state: str) -> None:
 
 @kernel(X86)
 def kvm_arch_vcpu_ioctl_set_mpstate(vcpu: KvmVcpu, state: str) -> None:
+    """SIPI_RECEIVED is no state of its own any more: it is INIT_RECEIVED, and a SIPI that waits."""
+    if state == KVM_MP_STATE_SIPI_RECEIVED:
+        vcpu.apic.pending_sipi, state = True, KVM_MP_STATE_INIT_RECEIVED
     vcpu.mp_state = state
     kvm_make_request(KVM_REQ_EVENT, vcpu)
 

@@ -1,0 +1,209 @@
+"""The model's side of a case: the same operations. What the kernel refuses as -errno is so here too."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+
+from kvmmodel import Host, MsrError
+from kvmmodel.guest.cpu import Insn, Level
+from kvmmodel.kvm import ioctl
+from kvmmodel.kvm.irqchip import IoapicRoute, MsiRoute, PicRoute, Route
+from kvmmodel.kvm.types import KvmVcpu
+from kvmmodel.machine.loop import take_turn
+from tests.oracle.fuzz.case import Case, Op, State
+from tests.oracle.fuzz.kernel import READING, edited, words
+
+EINVAL, ENXIO = 22, 19
+MP_STATES = ("runnable", "uninitialized", "init_received", "halted", "sipi_received")
+STEP_PORT = 0xE1
+MANY_TURNS = 1000
+NAMES = {"write": "mmio_write", "read": "mmio_read", "out": "outb", "in": "inb"}
+
+
+@cache
+def host() -> Host:
+    """As the kernel that runs here; its vendor keeps the ICR as one register."""
+    made = Host("zen4", "6.18", avic=False)
+    made.kernel = replace(made.kernel, behaviours=made.kernel.behaviours - {"icr_split"})
+    return made
+
+
+def _get_irqchip(vm, chip):
+    import struct
+    if chip < 2: return vm.get_pic(chip)
+    irr, table = vm.get_ioapic()
+    io = vm.machine.kvm.ioapic
+    return struct.pack("<QIIII24Q", 0xfec00000, io.ioregsel, io.id, irr, 0, *table)
+
+
+def _set_irqchip(vm, chip, state):
+    import struct
+    if chip < 2: return vm.set_pic(chip, state)
+    if chip > 2: raise ValueError
+    f = struct.unpack("<QIIII24Q", state)
+    io = vm.machine.kvm.ioapic
+    io.ioregsel, io.id = f[1], f[2]
+    vm.set_ioapic(f[3], f[5:])
+
+
+class Model:
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.vm = host().create_vm(case.vcpus, trace=False, stacks=False, smm=False)
+        self.machine = self.vm.machine
+        self.machine.host.sink = None
+        if case.api:
+            self.vm.enable_x2apic_api(case.api)
+        self.born = time.monotonic_ns()
+        self.exits: list[object] = []
+        self.vm.user_exits.append(self._exited)
+        self.queues: list[deque[Insn]] = [deque() for _ in self.vm.vcpus]
+        for v, vcpu in enumerate(self.vm.vcpus):
+            self.vm.world.idt[v] = dict.fromkeys(range(256), "none")
+            vcpu.inside.levels.append(Level(self._program(v)))
+        self.result = 0
+
+    def close(self) -> None:
+        pass
+
+    def _program(self, v: int) -> Iterator[Insn]:
+        while True:
+            self.result = yield self.queues[v].popleft()
+
+    def _exited(self, vcpu: KvmVcpu) -> None:
+        self.exits.append(vcpu.exit)
+
+    def state(self, watch: bool) -> State:
+        self._catch_up()
+        vcpus = self.vm.vcpus
+        lapics = tuple(vcpu.get_lapic() for vcpu in vcpus)
+        chips = () if self.case.split else tuple(_get_irqchip(self.vm, i) for i in range(3))
+        mp = tuple(MP_STATES.index(vcpu.get_mp_state()) for vcpu in vcpus) if watch else ()
+        return State(lapics, chips, b"", mp)
+
+    def _catch_up(self) -> None:
+        """Virtual time goes as real time does."""
+        self.machine.now = max(self.machine.now, time.monotonic_ns() - self.born)
+
+    def do(self, op: Op) -> object:
+        self._catch_up()
+        return getattr(self, "do_" + op[0])(*op[1:])
+
+    def do_msi(self, address: int, data: int) -> int:
+        return self.vm.signal_msi(address, data)
+
+    def do_line(self, gsi: int, level: int) -> int:
+        return self.vm.irq_line(gsi, bool(level))
+
+    def do_routing(self, table: Sequence[Op]) -> int:
+        return self.vm.set_gsi_routing({gsi: [_route(route) for route in routes] for gsi, *routes in table})
+
+    def do_wrmsr(self, v: int, index: int, value: int) -> int:
+        try:
+            self.vm.vcpus[v].set_msr(index, value)
+        except MsrError:
+            return 0
+        return 1
+
+    def do_rdmsr(self, v: int, index: int) -> int | None:
+        try:
+            return self.vm.vcpus[v].get_msr(index)
+        except MsrError:
+            return None
+
+    def do_lapic(self, v: int, changes: Sequence[tuple[int, int]]) -> int:
+        vcpu = self.vm.vcpus[v]
+        try:
+            vcpu.set_lapic(words(vcpu.get_lapic(), changes))
+        except ValueError:
+            return -EINVAL
+        return 0
+
+    def do_pic(self, chip: int, state: str) -> int:
+        return self._set_chip(chip, bytes.fromhex(state))
+
+    def do_ioapic(self, changes: Sequence[tuple[int | str, int]]) -> int:
+        state = bytes(216) if self.case.split else _get_irqchip(self.vm, 2)
+        return self._set_chip(2, edited(state, changes))
+
+    def _set_chip(self, chip: int, state: bytes) -> int:
+        try:
+            _set_irqchip(self.vm, chip, state)
+        except ValueError:
+            return -EINVAL
+        return 0
+
+    def do_mp(self, v: int, state: int) -> int:
+        try:
+            self.vm.vcpus[v].set_mp_state(MP_STATES[state] if state < len(MP_STATES) else f"state {state}")
+        except ValueError:
+            return -EINVAL
+        return 0
+
+    def do_nmi(self, v: int) -> int:
+        self.vm.vcpus[v].nmi()
+        return 0
+
+    def do_interrupt(self, v: int, vector: int) -> int:
+        return self.vm.vcpus[v].interrupt(vector)
+
+    def do_api(self, flags: int) -> int:
+        try:
+            self.vm.enable_x2apic_api(flags)
+        except ValueError:
+            return -EINVAL
+        return 0
+
+    def do_guest(self, v: int, *instruction: object) -> tuple[int, tuple[object, ...]]:
+        vcpu = self.vm.vcpus[v]
+        if vcpu.get_mp_state() != "runnable":
+            vcpu.set_mp_state("runnable")
+        ioctl.set_sregs(vcpu.kvm_vcpu, (vcpu.lapic.regs.get(0x80, 0) & 0xF0) >> 4)
+        vcpu.kvm_vcpu.vmcb.rflags_if = False
+        value, happened = self._run(v, [*_insns(instruction), Insn("outb", STEP_PORT, 0)])
+        return (value if instruction[0] in READING else 0), happened
+
+    def _run(self, v: int, insns: list[Insn]) -> tuple[int, tuple[object, ...]]:
+        """KVM_RUN of this one vCPU, until the last of the instructions exits."""
+        vcpu, cpu = self.vm.vcpus[v], self.machine.host.cpus[v]
+        self.queues[v].extend(insns)
+        self.exits.clear()
+        handled, faults, self.result = vcpu.inside.handled.copy(), vcpu.inside.faults, 0
+        cpu.now, cpu.current, vcpu.kvm_vcpu.task.state = max(cpu.now, self.machine.now), vcpu.kvm_vcpu.task, "running"
+        for _ in range(MANY_TURNS):
+            take_turn(self.machine, cpu)
+            if self.exits and self.exits[-1] == ("io", STEP_PORT, 0):
+                break
+        else:
+            raise AssertionError(f"the model's guest does not end {insns}")
+        cpu.current, vcpu.kvm_vcpu.task.state = None, "blocked"
+        happened: list[object] = [*(exit for exit in self.exits[:-1]), *(vcpu.inside.handled - handled).elements()]
+        if faults:
+            happened.append("#GP")
+            faults.clear()
+            return 0, tuple(happened)
+        return self.result, tuple(happened)
+
+
+def _insns(instruction: Sequence[object]) -> Iterator[Insn]:
+    name, *args = instruction
+    if name == "ipi":
+        icr, icr2 = args
+        yield Insn("mmio_write", 0xFEE00310, icr2)  # type: ignore[arg-type]
+        yield Insn("mmio_write", 0xFEE00300, icr)  # type: ignore[arg-type]
+    elif name == "open":
+        for op in ("sti", "nop", "nop", "cli"):
+            yield Insn(op)
+    else:
+        yield Insn(NAMES.get(str(name), str(name)), *args)  # type: ignore[arg-type]
+
+
+def _route(route: Sequence[object]) -> Route:
+    name, *args = route
+    if name == "msi":
+        return MsiRoute(*args)  # type: ignore[arg-type]
+    return PicRoute(*args) if name == "pic" else IoapicRoute(*args)  # type: ignore[arg-type]
