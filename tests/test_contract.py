@@ -116,7 +116,9 @@ def test_where_avic_is_off_by_default_there_is_one(cpu, kernel):
         lambda: Host(kernel="6.1", vnmi=True),
         lambda: Host(avic=False).create_vm(0),
         lambda: Host(avic=False).create_vm(2, pcpus=[1]),
-        lambda: Host(avic=False).create_vm(irqchip="split"),
+        lambda: Host(avic=False).create_vm(irqchip=None),
+        lambda: Host(avic=False).create_vm(irqchip="split", pit="reinject"),
+        lambda: Host(avic=False).create_vm(pit="on"),
         lambda: Host(avic=False).create_vm(broken=("gravity",)),
     ],
 )

@@ -16,8 +16,8 @@ from typing import Any
 
 from kvmmodel.events import Event, IoapicMessage
 from kvmmodel.guest.cpu import leave
+from kvmmodel.kvm.eoi_scan import vcpu_scan_ioapic
 from kvmmodel.kvm.host_irqs import take_irqs
-from kvmmodel.kvm.ioapic import vcpu_scan_ioapic
 from kvmmodel.kvm.lapic.registers import apic_has_pending_timer
 from kvmmodel.kvm.requests import KVM_REQ_SCAN_IOAPIC, kvm_check_request
 from kvmmodel.kvm.sched import cpu_of, vcpu_load, vcpu_put

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
 from kvmmodel.cases import guest
-from kvmmodel.cases.bench import Bench, NotInModel, on_cpu
+from kvmmodel.cases.bench import Bench, on_cpu
+from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
+from kvmmodel.kvm.i8254 import CHANNEL
 from kvmmodel.kvm.i8259 import PIC_NUM_PINS, kvm_pic_read_irq, kvm_pic_set_irq
 from kvmmodel.kvm.ioapic import (
     IOAPIC_DEFAULT_BASE_ADDRESS,
@@ -20,12 +23,12 @@ from kvmmodel.kvm.ioapic import (
     is_level,
     kvm_ioapic_set_irq,
     kvm_ioapic_update_eoi,
+    with_entry,
 )
 from kvmmodel.kvm.irqchip import KVM_USERSPACE_IRQ_SOURCE_ID, IoapicRoute, MsiRoute, PicRoute, Route
 
 Args = dict[str, Any]
 DELIVERY = {"fixed": 0, "lowest": 1, "smi": 2, "nmi": 4, "init": 5, "startup": 6, "extint": 7}
-RTC_PIN = 8
 POLARITY = 1 << 13
 MSI_ADDRESS = 0xFEE00000
 CHIPS = ("primary", "secondary")
@@ -47,9 +50,7 @@ def irq_line(bench: Bench, args: Args) -> int:
         return kvm_pic_set_irq(kvm, pin, KVM_USERSPACE_IRQ_SOURCE_ID, level) if 0 <= pin < PIC_NUM_PINS else -1
     if not 0 <= pin < IOAPIC_NUM_PINS:
         return -1
-    if args.get("status") and pin == RTC_PIN:
-        raise NotInModel("coalescing of the RTC's line")
-    return kvm_ioapic_set_irq(kvm, kvm.ioapic, pin, KVM_USERSPACE_IRQ_SOURCE_ID, level)
+    return kvm_ioapic_set_irq(kvm, kvm.ioapic, pin, KVM_USERSPACE_IRQ_SOURCE_ID, level, bool(args.get("status")))
 
 
 def irqfd_resample(bench: Bench, args: Args) -> None:
@@ -112,11 +113,10 @@ def ioapic_update(bench: Bench, args: Args) -> None:
 
 
 def ioapic_set(bench: Bench, args: Args) -> None:
-    irr, entries = bench.vm.get_ioapic()
-    if args.get("lines") is not None:
-        irr = sum(1 << pin for pin in set(args["lines"]))
-    pin = args["pin"]
-    bench.vm.set_ioapic(irr, (*entries[:pin], args["rte"], *entries[pin + 1 :]))
+    lines = args.get("lines")
+    irr = None if lines is None else sum(1 << pin for pin in set(lines))
+    state = bench.vm.get_irqchip(KVM_IRQCHIP_IOAPIC)
+    bench.vm.set_irqchip(KVM_IRQCHIP_IOAPIC, with_entry(state, args["pin"], args["rte"], irr))
 
 
 def ioapic_eoi(bench: Bench, args: Args) -> None:
@@ -151,6 +151,14 @@ def pic_ack(bench: Bench, args: Args) -> int | None:
         return None
     with on_cpu(bench, bench.vm.vcpus[0]):
         return kvm_pic_read_irq(kvm)
+
+
+def pit_peek(bench: Bench, args: Args) -> int:
+    """A VM of the cases has a PIT once one is looked at."""
+    if bench.vm.machine.kvm.vpit is None:
+        bench.vm.create_pit2()
+    count: int = struct.unpack_from("<I", bench.vm.get_pit2(), args["channel"] * struct.calcsize(CHANNEL))[0]
+    return count
 
 
 def _route(chip: str, pin: int) -> Route:
@@ -189,6 +197,7 @@ OPS: dict[str, Callable[[Bench, Args], Any]] = {
     "pic.write": pic_write,
     "pic.read": pic_read,
     "pic.ack": pic_ack,
+    "pit.peek": pit_peek,
     "routes.set": routes_set,
     "routes.add": routes_add,
     "routes.count": routes_count,

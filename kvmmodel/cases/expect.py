@@ -20,6 +20,7 @@ from kvmmodel.events import (
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.ack import NAMES as CHIP_NAMES
 from kvmmodel.kvm.i8259 import KvmKpicState
+from kvmmodel.kvm.ioapic import entries_of, lines_of
 from kvmmodel.kvm.lapic.access import kvm_lapic_reg_read
 from kvmmodel.kvm.lapic.priority import apic_find_highest_irr
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable
@@ -133,7 +134,7 @@ def _handler_at(bench: Bench, point: Checkpoint) -> str | None:
 
 
 def _rte(bench: Bench, point: Checkpoint) -> int:
-    return bench.vm.get_ioapic()[1][point.get("pin", 0)]
+    return entries_of(bench.vm.get_irqchip(KVM_IRQCHIP_IOAPIC))[point.get("pin", 0)]
 
 
 def _pic(bench: Bench, point: Checkpoint) -> KvmKpicState:
@@ -171,7 +172,7 @@ KEYS: dict[str, Callable[[Bench, Checkpoint], Any]] = {
     "rte": _rte,
     "remote_irr": lambda bench, point: _rte(bench, point) >> 14 & 1,
     "fired": lambda bench, point: bench.fired[point.get("pin", 0)],
-    "lines": lambda bench, point: hw.vectors(bench.vm.get_ioapic()[0]),
+    "lines": lambda bench, point: hw.vectors(lines_of(bench.vm.get_irqchip(KVM_IRQCHIP_IOAPIC))),
     "pic_irr": lambda bench, point: hw.vectors(_pic(bench, point).irr),
     "pic_isr": lambda bench, point: hw.vectors(_pic(bench, point).isr),
     "pic_imr": lambda bench, point: hw.vectors(_pic(bench, point).imr),

@@ -33,6 +33,14 @@ class PicOutput(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PitTick(Event):
+    """The PIT's timer expires; ``pending``: ticks that the guest has not had yet, with reinjection."""
+
+    kind: ClassVar[str] = "pit_tick"
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
 class PicAck(Event):
     """The 8259s are acknowledged and give a vector."""
 

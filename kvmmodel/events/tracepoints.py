@@ -129,6 +129,13 @@ class KvmIoapicSetIrq(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class KvmIoapicDelayedEoiInj(Event):
+    kind: ClassVar[str] = "kvm_ioapic_delayed_eoi_inj"
+    tracepoint: ClassVar[str | None] = "kvm_ioapic_delayed_eoi_inj"
+    e: int
+
+
+@dataclass(frozen=True, slots=True)
 class KvmPicSetIrq(Event):
     kind: ClassVar[str] = "kvm_pic_set_irq"
     tracepoint: ClassVar[str | None] = "kvm_pic_set_irq"

@@ -12,7 +12,6 @@ from kvmmodel.kvm.irqchip import (
     MsiRoute,
     kvm_set_irq,
 )
-from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.lapic.accept import kvm_irq_delivery_to_apic_fast
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import Kvm
@@ -78,7 +77,6 @@ def assign_resampler(kvm: Kvm, gsi: int, signal: Callable[[], None]) -> None:
     """KVM_IRQFD with KVM_IRQFD_FLAG_RESAMPLE: listen for the acknowledge of the pins that the GSI reaches."""
     kvm.resamplers.setdefault(gsi, []).append(signal)
     kvm_register_irq_ack_notifier(kvm, gsi, lambda: irqfd_resampler_ack(kvm, gsi, signal))
-    kvm_make_scan_ioapic_request(kvm)
 
 
 @kernel("virt/kvm/eventfd.c")

@@ -109,8 +109,8 @@ def __hrtimer_run_queues(host: HostKernel) -> None:
     """Run the callbacks of this CPU's expired timers, earliest first."""
     cpu = host.current
     due = [t for t in host.timers if t.cpu == cpu.id and t.expires is not None and t.expires <= cpu.now]
-    for timer in sorted(due, key=lambda t: (t.expires, t.vcpu.vcpu_id)):
-        timer.fn(timer.vcpu.apic)
+    for timer in sorted(due, key=lambda t: (t.expires, t.rank)):
+        timer.fn()
 
 
 HANDLERS = {

@@ -1,7 +1,7 @@
 """The 8259 pair: two chips of eight lines, the secondary on line 2 of the primary. arch/x86/kvm/i8259.c.
 
 Here is what a line does on its way to the output, and the acknowledge; i8259_ports.py has what a guest programs.
-Not supported: mask notifiers, which only the PIT uses. The lock is not modelled, only what its release does.
+The lock is not modelled, only what its release does.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvmmodel.kvm.ack import kvm_fire_mask_notifiers
 from kvmmodel.kvm.i8259 import (
     CASCADE,
     FILE,
@@ -47,7 +48,7 @@ def kvm_pic_reset(kvm: Kvm, chip: int) -> None:
 def pic_ioport_write(kvm: Kvm, chip: int, address: int, value: int) -> None:
     s: KvmKpicState = kvm.pic.pics[chip]
     if address & 1:
-        _data(kvm, s, value)
+        _data(kvm, chip, value)
     elif value & ICW1:
         s.init4 = value & ICW1_IC4  # single mode and level mode, the other bits, are not supported
         kvm_pic_reset(kvm, chip)
@@ -85,10 +86,14 @@ def _end_or_rotate(kvm: Kvm, chip: int, value: int) -> None:
     pic_update_irq(kvm)
 
 
-def _data(kvm: Kvm, s: KvmKpicState, value: int) -> None:
+def _data(kvm: Kvm, chip: int, value: int) -> None:
     """The mask, or the next initialization word."""
+    s: KvmKpicState = kvm.pic.pics[chip]
     if s.init_state == 0:
-        s.imr = value
+        changed, s.imr = s.imr ^ value, value
+        for irq in range(8):
+            if changed >> irq & 1:
+                kvm_fire_mask_notifiers(kvm, chip, irq + 8 * chip, value >> irq & 1 == 1)
         pic_update_irq(kvm)
     elif s.init_state == 1:
         s.irq_base = value & 0xF8

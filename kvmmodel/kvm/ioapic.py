@@ -1,25 +1,27 @@
 """The IOAPIC: 24 pins, edge and level, and the EOI that lets a level interrupt come again. arch/x86/kvm/ioapic.c.
 
-Not modelled: the RTC's interrupts, pin 8, as coalesced until the EOI; the delay after 10,000 EOIs of a line
-that stays up; mask notifiers, which only the PIT uses.
+The RTC, pin 8, is special: KVM_IRQ_LINE_STATUS tells userspace while its last interrupt has no EOI.
 """
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field, replace
 
-from kvmmodel.events import IoapicMessage, KvmIoapicSetIrq
+from kvmmodel.events import IoapicMessage, KvmIoapicDelayedEoiInj, KvmIoapicSetIrq
 from kvmmodel.kvm.ack import (
     KVM_IRQCHIP_IOAPIC,
-    kvm_irq_has_notifier,
+    kvm_fire_mask_notifiers,
     kvm_notify_acked_irq,
     kvm_notify_irqfd_resampler,
 )
 from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request, kvm_make_scan_ioapic_request_mask
-from kvmmodel.kvm.lapic.accept import kvm_irq_delivery_to_apic
+from kvmmodel.kvm.lapic.accept import RtcStatus, kvm_irq_delivery_to_apic
 from kvmmodel.kvm.lapic.map import LapicIrq, kvm_apic_match_dest, kvm_bitmap_or_dest_vcpus
+from kvmmodel.kvm.lapic.registers import kvm_lapic_suppress_eoi_broadcast
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import Kvm, KvmVcpu, trace
+from kvmmodel.kvm.types import DelayedWork, Kvm, KvmVcpu, trace
+from kvmmodel.kvm.workqueue import schedule_delayed_work
 from kvmmodel.silicon import apic as hw
 
 FILE = "arch/x86/kvm/ioapic.c"
@@ -31,6 +33,10 @@ IOAPIC_REG_SELECT, IOAPIC_REG_WINDOW = 0x00, 0x10
 IOAPIC_REG_ID, IOAPIC_REG_VERSION, IOAPIC_REG_ARB_ID = 0x00, 0x01, 0x02
 IOAPIC_VERSION = 0x11 | (IOAPIC_NUM_PINS - 1) << 16
 
+IOAPIC_STATE = "<QIIII24Q"  # struct kvm_ioapic_state: base, ioregsel, id, irr, padding, entries
+IOAPIC_STATE_SIZE = struct.calcsize(IOAPIC_STATE)
+IOAPIC_SUCCESSIVE_IRQ_MAX_COUNT, EOI_INJECT_DELAY = 10_000, 10_000_000  # EOIs; ns
+
 RTE_DELIVERY_STATUS = 1 << 12
 RTE_REMOTE_IRR = 1 << 14
 RTE_LEVEL = 1 << 15
@@ -41,9 +47,14 @@ RTE_MASKED = 1 << 16
 class KvmIoapic:
     """struct kvm_ioapic. ``redirtbl`` entries are 64-bit; ``irr`` and ``irr_delivered`` are bitmaps of pins.
 
-    ``line_states``: for each pin the sources that assert it.
+    ``line_states``: for each pin the sources that assert it; ``irq_eoi``: EOIs in a row that found the line still up.
     """
 
+    eoi_inject: DelayedWork
+    base_address: int = IOAPIC_DEFAULT_BASE_ADDRESS
+    pad: int = 0
+    rtc_status: RtcStatus = field(default_factory=RtcStatus)
+    irq_eoi: list[int] = field(default_factory=lambda: [0] * IOAPIC_NUM_PINS)
     redirtbl: list[int] = field(default_factory=lambda: [RTE_MASKED] * IOAPIC_NUM_PINS)
     irr: int = 0
     irr_delivered: int = 0
@@ -70,32 +81,41 @@ def decode(entry: int) -> LapicIrq:
 
 
 @kernel(FILE)
-def kvm_ioapic_set_irq(kvm: Kvm, ioapic: KvmIoapic, pin: int, source: int, level: bool) -> int:
-    """A source changes its level; the pin is the OR of its sources. Returns as ioapic_set_irq."""
-    sources = ioapic.line_states[pin]
-    (sources.add if level else sources.discard)(source)
-    return ioapic_set_irq(kvm, ioapic, pin, bool(sources))
+def kvm_ioapic_init(kvm: Kvm) -> None:
+    kvm.ioapic = KvmIoapic(DelayedWork(lambda: kvm_ioapic_eoi_inject_work(kvm)))
 
 
 @kernel(FILE)
-def ioapic_set_irq(kvm: Kvm, ioapic: KvmIoapic, pin: int, level: bool) -> int:
+def kvm_ioapic_set_irq(
+    kvm: Kvm, ioapic: KvmIoapic, pin: int, source: int, level: bool, line_status: bool = False
+) -> int:
+    """A source changes its level; the pin is the OR of its sources. Returns as ioapic_set_irq."""
+    sources = ioapic.line_states[pin]
+    (sources.add if level else sources.discard)(source)
+    return ioapic_set_irq(kvm, ioapic, pin, bool(sources), line_status)
+
+
+@kernel(FILE)
+def ioapic_set_irq(kvm: Kvm, ioapic: KvmIoapic, pin: int, level: bool, line_status: bool) -> int:
     """1: the line fell. 0: coalesced. -1: masked, or the last level interrupt has not ended. Else how many accepted."""
     entry, mask = ioapic.redirtbl[pin], 1 << pin
     if not level:
         ioapic.irr &= ~mask
         result = 1
+    elif pin == RTC_GSI and line_status and ioapic.rtc_status.pending_eoi > 0:
+        result = 0
     else:
         again = ioapic.irr & mask
         ioapic.irr |= mask
         if not is_level(entry):
             ioapic.irr_delivered &= ~mask
-        result = 0 if again and not is_level(entry) else ioapic_service(kvm, ioapic, pin)
+        result = 0 if again and not is_level(entry) else ioapic_service(kvm, ioapic, pin, line_status)
     trace(kvm.host, KvmIoapicSetIrq, entry, pin, result == 0)
     return result
 
 
 @kernel(FILE)
-def ioapic_service(kvm: Kvm, ioapic: KvmIoapic, pin: int) -> int:
+def ioapic_service(kvm: Kvm, ioapic: KvmIoapic, pin: int, line_status: bool = False) -> int:
     """Send the pin's message. Remote IRR is set unless the message was dropped, also if nobody matched (-1)."""
     entry = ioapic.redirtbl[pin]
     if entry & RTE_MASKED or (is_level(entry) and entry & RTE_REMOTE_IRR):
@@ -103,7 +123,11 @@ def ioapic_service(kvm: Kvm, ioapic: KvmIoapic, pin: int) -> int:
     if not is_level(entry):
         ioapic.irr_delivered |= 1 << pin
     trace(kvm.host, IoapicMessage, pin, entry)
-    result = kvm_irq_delivery_to_apic(kvm, None, decode(entry))
+    if pin == RTC_GSI and line_status:
+        result = kvm_irq_delivery_to_apic(kvm, None, decode(entry), ioapic.rtc_status)
+        ioapic.rtc_status.pending_eoi = max(result, 0)
+    else:
+        result = kvm_irq_delivery_to_apic(kvm, None, decode(entry))
     if result and is_level(entry):
         ioapic.redirtbl[pin] |= RTE_REMOTE_IRR
     return result
@@ -112,6 +136,7 @@ def ioapic_service(kvm: Kvm, ioapic: KvmIoapic, pin: int) -> int:
 @kernel(FILE)
 def kvm_ioapic_update_eoi(vcpu: KvmVcpu, ioapic: KvmIoapic, vector: int, level: bool) -> None:
     """An EOI for ``vector``, level by the local APIC's TMR. Every pin with that vector is told."""
+    rtc_irq_eoi(ioapic, vcpu, vector)
     for pin, entry in enumerate(ioapic.redirtbl):
         if entry & 0xFF == vector:
             kvm_ioapic_update_eoi_one(vcpu, ioapic, pin, level)
@@ -120,37 +145,55 @@ def kvm_ioapic_update_eoi(vcpu: KvmVcpu, ioapic: KvmIoapic, vector: int, level: 
 @kernel(FILE)
 def kvm_ioapic_update_eoi_one(vcpu: KvmVcpu, ioapic: KvmIoapic, pin: int, level: bool) -> None:
     kvm_notify_acked_irq(vcpu.kvm, KVM_IRQCHIP_IOAPIC, pin)
-    if not level or vcpu.apic.regs.get(hw.APIC_SPIV, 0) & hw.APIC_SPIV_DIRECTED_EOI:
+    if not level or kvm_lapic_suppress_eoi_broadcast(vcpu.apic):
         return
     ioapic.redirtbl[pin] &= ~RTE_REMOTE_IRR
-    if not ioapic.redirtbl[pin] & RTE_MASKED and ioapic.irr >> pin & 1:
+    if ioapic.redirtbl[pin] & RTE_MASKED or not ioapic.irr >> pin & 1:
+        ioapic.irq_eoi[pin] = 0
+        return
+    ioapic.irq_eoi[pin] += 1
+    if ioapic.irq_eoi[pin] < IOAPIC_SUCCESSIVE_IRQ_MAX_COUNT:
         ioapic_service(vcpu.kvm, ioapic, pin)
-
-
-@kernel("arch/x86/kvm/x86.c")
-def vcpu_scan_ioapic(vcpu: KvmVcpu) -> None:
-    """Refresh what this vCPU's EOIs mean to the IOAPIC. Only on the way into the guest."""
-    if vcpu.apic.apic_base & hw.MSR_IA32_APICBASE_ENABLE and vcpu.kvm.ioapic is not None:
-        vcpu.highest_stale_pending_ioapic_eoi = -1
-        vcpu.ioapic_handled_vectors = frozenset(kvm_ioapic_scan_entry(vcpu, vcpu.kvm.ioapic))
+        return
+    # A guest that does not quiet its device gets some time for other things, as on hardware, which is not so quick.
+    ioapic.irq_eoi[pin] = 0
+    schedule_delayed_work(vcpu.kvm.host, ioapic.eoi_inject, EOI_INJECT_DELAY)
+    trace(vcpu.kvm.host, KvmIoapicDelayedEoiInj, ioapic.redirtbl[pin])
 
 
 @kernel(FILE)
-def kvm_ioapic_scan_entry(vcpu: KvmVcpu, ioapic: KvmIoapic) -> set[int]:
-    """The vectors whose EOI on this vCPU the IOAPIC has to hear of: level pins, those waited for, the RTC."""
-    pending = vcpu.apic.irr | vcpu.apic.isr
-    found = set()
+def kvm_ioapic_eoi_inject_work(kvm: Kvm) -> None:
+    """Send for every level line that is up and has no interrupt on its way."""
+    ioapic: KvmIoapic = kvm.ioapic
     for pin, entry in enumerate(ioapic.redirtbl):
-        waited_for = pin == RTC_GSI or kvm_irq_has_notifier(vcpu.kvm, KVM_IRQCHIP_IOAPIC, pin)
-        if not is_level(entry) and not waited_for:
-            continue
-        irq = decode(entry)
-        meant = kvm_apic_match_dest(vcpu, None, irq.shorthand, irq.dest_id, irq.dest_mode)
-        if meant or pending >> irq.vector & 1:
-            found.add(irq.vector)
-        if not meant and pending >> irq.vector & 1:
-            vcpu.highest_stale_pending_ioapic_eoi = max(vcpu.highest_stale_pending_ioapic_eoi, irq.vector)
-    return found
+        if is_level(entry) and ioapic.irr >> pin & 1 and not entry & RTE_REMOTE_IRR:
+            ioapic_service(kvm, ioapic, pin)
+
+
+@kernel(FILE)
+def rtc_irq_eoi(ioapic: KvmIoapic, vcpu: KvmVcpu, vector: int) -> None:
+    status = ioapic.rtc_status
+    if status.vectors.get(vcpu.vcpu_id) == vector:
+        del status.vectors[vcpu.vcpu_id]
+        status.pending_eoi -= 1
+
+
+@kernel(FILE)
+def kvm_rtc_eoi_tracking_restore_one(vcpu: KvmVcpu) -> None:
+    """Userspace loaded a local APIC: does it have the RTC's interrupt still to end?"""
+    ioapic: KvmIoapic = vcpu.kvm.ioapic
+    irq, status = decode(ioapic.redirtbl[RTC_GSI]), ioapic.rtc_status
+    if not kvm_apic_match_dest(vcpu, None, irq.shorthand, irq.dest_id, irq.dest_mode):
+        return
+    pending = (vcpu.apic.irr | vcpu.apic.isr) >> irq.vector & 1 == 1
+    if pending == (vcpu.vcpu_id in status.vectors):
+        return
+    if pending:
+        status.vectors[vcpu.vcpu_id] = irq.vector
+        status.pending_eoi += 1
+    else:
+        del status.vectors[vcpu.vcpu_id]
+        status.pending_eoi -= 1
 
 
 def ioapic_in_range(ioapic: KvmIoapic | None, address: int) -> bool:
@@ -203,6 +246,8 @@ def ioapic_write_indirect(kvm: Kvm, ioapic: KvmIoapic, value: int) -> None:
     if not is_level(new):
         new &= ~RTE_REMOTE_IRR
     ioapic.redirtbl[pin] = new
+    if (old ^ new) & RTE_MASKED:
+        kvm_fire_mask_notifiers(kvm, KVM_IRQCHIP_IOAPIC, pin, new & RTE_MASKED != 0)
     if is_level(new) and ioapic.irr >> pin & 1 and not new & (RTE_MASKED | RTE_REMOTE_IRR):
         if kvm.host.has("unmask_resamples") and kvm_notify_irqfd_resampler(kvm, KVM_IRQCHIP_IOAPIC, pin):
             ioapic.irr &= ~(1 << pin)  # the line may be down meanwhile; its owner raises it again if not
@@ -223,17 +268,49 @@ def _ask_for_scans(kvm: Kvm, old: LapicIrq, new: LapicIrq) -> None:
 
 
 @kernel(FILE)
-def kvm_get_ioapic(ioapic: KvmIoapic) -> tuple[int, tuple[int, ...]]:
-    """KVM_GET_IRQCHIP: pending lines without the edges that were delivered, and the entries."""
-    return ioapic.irr & ~ioapic.irr_delivered, tuple(ioapic.redirtbl)
+def kvm_get_ioapic(ioapic: KvmIoapic) -> bytes:
+    """KVM_GET_IRQCHIP, struct kvm_ioapic_state. Pending lines without the edges that were delivered."""
+    lines = ioapic.irr & ~ioapic.irr_delivered
+    return struct.pack(
+        IOAPIC_STATE, ioapic.base_address, ioapic.ioregsel, ioapic.id, lines, ioapic.pad, *ioapic.redirtbl
+    )
+
+
+def entries_of(state: bytes) -> tuple[int, ...]:
+    """The 24 redirection entries of a struct kvm_ioapic_state."""
+    return struct.unpack(IOAPIC_STATE, state)[5:]
+
+
+def lines_of(state: bytes) -> int:
+    """Its pending lines, a bitmap."""
+    lines: int = struct.unpack(IOAPIC_STATE, state)[3]
+    return lines
+
+
+def with_entry(state: bytes, pin: int, entry: int, lines: int | None = None) -> bytes:
+    """The same state with another entry, and other pending lines if they are given."""
+    fields = list(struct.unpack(IOAPIC_STATE, state))
+    fields[5 + pin] = entry
+    fields[3] = fields[3] if lines is None else lines
+    return struct.pack(IOAPIC_STATE, *fields)
 
 
 @kernel(FILE)
-def kvm_set_ioapic(kvm: Kvm, ioapic: KvmIoapic, irr: int, redirtbl: tuple[int, ...]) -> None:
-    """KVM_SET_IRQCHIP: load the entries, then raise the lines that were pending."""
+def kvm_set_ioapic(kvm: Kvm, ioapic: KvmIoapic, state: bytes) -> None:
+    """KVM_SET_IRQCHIP: taken as it is; then the lines that were pending are raised."""
+    ioapic.base_address, ioapic.ioregsel, ioapic.id, irr, ioapic.pad, *redirtbl = struct.unpack(IOAPIC_STATE, state)
     ioapic.redirtbl = list(redirtbl)
     ioapic.irr = ioapic.irr_delivered = 0
     kvm_make_scan_ioapic_request(kvm)
+    kvm_ioapic_inject_all(kvm, ioapic, irr)
+
+
+@kernel(FILE)
+def kvm_ioapic_inject_all(kvm: Kvm, ioapic: KvmIoapic, irr: int) -> None:
+    ioapic.rtc_status = RtcStatus()
     for pin in range(IOAPIC_NUM_PINS):
         if irr >> pin & 1:
-            ioapic_set_irq(kvm, ioapic, pin, True)
+            ioapic_set_irq(kvm, ioapic, pin, True, True)
+    ioapic.rtc_status = RtcStatus()
+    for vcpu in kvm.vcpus:
+        kvm_rtc_eoi_tracking_restore_one(vcpu)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from errno import EAGAIN
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from kvmmodel.events import KvmApicvInhibitChanged, KvmUserspaceExit
 from kvmmodel.kvm import (
@@ -12,7 +12,8 @@ from kvmmodel.kvm import (
     svm,  # noqa: F401 -- loads the vendor module
 )
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
-from kvmmodel.kvm.ioapic import KvmIoapic, kvm_get_ioapic, kvm_set_ioapic
+from kvmmodel.kvm.i8254 import kvm_create_pit, kvm_pit_set_reinject, kvm_vm_ioctl_get_pit2, kvm_vm_ioctl_set_pit2
+from kvmmodel.kvm.ioapic import kvm_get_ioapic, kvm_ioapic_init, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
 from kvmmodel.kvm.irqchip import (
     Route,
@@ -21,6 +22,7 @@ from kvmmodel.kvm.irqchip import (
     kvm_vm_ioctl_irq_line,
 )
 from kvmmodel.kvm.kvm_main import wait_for_events
+from kvmmodel.kvm.lapic.accept import kvm_inject_nmi
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.state import kvm_apic_get_state, kvm_apic_set_state, kvm_create_lapic
 from kvmmodel.kvm.names import kernel
@@ -40,6 +42,7 @@ from kvmmodel.kvm.types import (
     trace,
 )
 from kvmmodel.kvm.x86.emulate import kvm_set_cr8
+from kvmmodel.kvm.x86.extint import kvm_vcpu_ioctl_interrupt
 from kvmmodel.kvm.x86.inject import kvm_apic_accept_events, kvm_vcpu_reset
 from kvmmodel.kvm.x86.msrs import kvm_set_msr_ignored_check
 from kvmmodel.kvm.x86.run import vcpu_run
@@ -205,10 +208,36 @@ def kvm_arch_vcpu_ioctl_set_mpstate(vcpu: KvmVcpu, state: str) -> None:
 
 
 def create_vm(kvm: Kvm) -> None:
-    """KVM_CREATE_VM and KVM_CREATE_IRQCHIP."""
+    """KVM_CREATE_VM, and KVM_CREATE_IRQCHIP or KVM_CAP_SPLIT_IRQCHIP. A split irqchip has no routes at first."""
     entry_SYSCALL_64_after_hwframe(kvm_dev_ioctl, kvm_create_vm, kvm)
-    kvm.ioapic, kvm.pic = KvmIoapic(), i8259.KvmPic()
-    kvm_setup_default_ioapic_and_pic_routing(kvm)
+    if kvm.irqchip == "kernel":
+        kvm.pic = i8259.KvmPic()
+        kvm_ioapic_init(kvm)
+        kvm_setup_default_ioapic_and_pic_routing(kvm)
+
+
+def create_pit2(kvm: Kvm, cpu: int) -> None:
+    """KVM_CREATE_PIT2, with the speaker's port; its kernel thread runs on that physical CPU."""
+    vm_ioctl(kvm_create_pit, kvm, cpu)
+
+
+def get_pit2(kvm: Kvm) -> bytes:
+    state: bytes = vm_ioctl(kvm_vm_ioctl_get_pit2, kvm)
+    return state
+
+
+def set_pit2(kvm: Kvm, state: bytes) -> None:
+    vm_ioctl(kvm_vm_ioctl_set_pit2, kvm, state)
+
+
+def reinject_control(kvm: Kvm, reinject: bool) -> None:
+    """KVM_REINJECT_CONTROL."""
+    vm_ioctl(kvm_vm_ioctl_reinject, kvm, reinject)
+
+
+@kernel("arch/x86/kvm/i8254.c")
+def kvm_vm_ioctl_reinject(kvm: Kvm, reinject: bool) -> None:
+    kvm_pit_set_reinject(kvm, reinject)
 
 
 def irq_line(kvm: Kvm, gsi: int, level: bool) -> int:
@@ -219,35 +248,26 @@ def set_gsi_routing(kvm: Kvm, table: dict[int, list[Route]]) -> int:
     return vm_ioctl(kvm_set_irq_routing, kvm, table)
 
 
-def get_ioapic(kvm: Kvm) -> tuple[int, tuple[int, ...]]:
-    state: tuple[int, tuple[int, ...]] = vm_ioctl(kvm_vm_ioctl_get_irqchip, kvm, KVM_IRQCHIP_IOAPIC)
-    return state
-
-
-def set_ioapic(kvm: Kvm, irr: int, redirtbl: tuple[int, ...]) -> None:
-    vm_ioctl(kvm_vm_ioctl_set_irqchip, kvm, KVM_IRQCHIP_IOAPIC, (irr, redirtbl))
-
-
-def get_pic(kvm: Kvm, chip: int) -> bytes:
+def get_irqchip(kvm: Kvm, chip: int) -> bytes:
     state: bytes = vm_ioctl(kvm_vm_ioctl_get_irqchip, kvm, chip)
     return state
 
 
-def set_pic(kvm: Kvm, chip: int, state: bytes) -> None:
+def set_irqchip(kvm: Kvm, chip: int, state: bytes) -> None:
     vm_ioctl(kvm_vm_ioctl_set_irqchip, kvm, chip, state)
 
 
 @kernel(IRQ)
-def kvm_vm_ioctl_get_irqchip(kvm: Kvm, chip: int) -> Any:
+def kvm_vm_ioctl_get_irqchip(kvm: Kvm, chip: int) -> bytes:
     """KVM_GET_IRQCHIP."""
     return kvm_get_ioapic(kvm.ioapic) if chip == KVM_IRQCHIP_IOAPIC else i8259.get_state(kvm.pic, chip)
 
 
 @kernel(IRQ)
-def kvm_vm_ioctl_set_irqchip(kvm: Kvm, chip: int, state: Any) -> None:
+def kvm_vm_ioctl_set_irqchip(kvm: Kvm, chip: int, state: bytes) -> None:
     """KVM_SET_IRQCHIP. Whichever chip it was, the 8259s compute their output afterwards."""
     if chip == KVM_IRQCHIP_IOAPIC:
-        kvm_set_ioapic(kvm, kvm.ioapic, *state)
+        kvm_set_ioapic(kvm, kvm.ioapic, state)
     else:
         i8259.set_state(kvm.pic, chip, state)
     i8259.kvm_pic_update_irq(kvm)
@@ -255,6 +275,22 @@ def kvm_vm_ioctl_set_irqchip(kvm: Kvm, chip: int, state: Any) -> None:
 
 def signal_msi(kvm: Kvm, address: int, data: int) -> int:
     return vm_ioctl(kvm_send_userspace_msi, kvm, address, data)
+
+
+def interrupt(vcpu: KvmVcpu, vector: int) -> int:
+    """KVM_INTERRUPT."""
+    result: int = vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_vcpu_ioctl_interrupt, vcpu, vector)
+    return result
+
+
+def nmi(vcpu: KvmVcpu) -> None:
+    """KVM_NMI."""
+    vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_vcpu_ioctl_nmi, vcpu)
+
+
+@kernel(X86)
+def kvm_vcpu_ioctl_nmi(vcpu: KvmVcpu) -> None:
+    kvm_inject_nmi(vcpu)
 
 
 def get_lapic(vcpu: KvmVcpu) -> bytes:

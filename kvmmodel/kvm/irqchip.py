@@ -9,6 +9,7 @@ from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.i8259 import PIC_NUM_PINS, kvm_pic_set_irq
 from kvmmodel.kvm.ioapic import IOAPIC_NUM_PINS, kvm_ioapic_set_irq
 from kvmmodel.kvm.irq import kvm_msi_route_invalid, kvm_set_msi
+from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import Kvm, trace
 
@@ -58,7 +59,10 @@ def kvm_setup_default_ioapic_and_pic_routing(kvm: Kvm) -> int:
 
 @kernel(FILE)
 def kvm_set_irq_routing(kvm: Kvm, table: dict[int, list[Route]]) -> int:
-    """KVM_SET_GSI_ROUTING: replace the table. -22 (EINVAL), and no change, if an entry is refused."""
+    """KVM_SET_GSI_ROUTING: replace the table. -22 (EINVAL), and no change, if an entry is refused.
+
+    A split irqchip knows its IOAPIC by the routes, so every vCPU has to look at them again.
+    """
     made: dict[int, list[Route]] = {}
     for gsi, entries in table.items():
         for route in entries:
@@ -66,6 +70,8 @@ def kvm_set_irq_routing(kvm: Kvm, table: dict[int, list[Route]]) -> int:
                 return -22
     kvm.routing = made
     kvm.chip_pins = {_pin(r): gsi for gsi, routes in made.items() for r in routes if not isinstance(r, MsiRoute)}
+    if kvm.irqchip == "split":
+        kvm_make_scan_ioapic_request(kvm)
     return 0
 
 
@@ -85,7 +91,10 @@ def setup_routing_entry(kvm: Kvm, made: dict[int, list[Route]], gsi: int, route:
         return -22
     if isinstance(route, PicRoute) and (route.chip not in (0, 1) or not 0 <= route.pin < PIC_NUM_PINS // 2):
         return -22
-    if isinstance(route, MsiRoute) and kvm_msi_route_invalid(kvm, route.address):
+    if isinstance(route, MsiRoute):
+        if kvm_msi_route_invalid(kvm, route.address):
+            return -22
+    elif kvm.irqchip == "split":
         return -22
     before = made.setdefault(gsi, [])
     if any(
@@ -97,7 +106,7 @@ def setup_routing_entry(kvm: Kvm, made: dict[int, list[Route]], gsi: int, route:
 
 
 @kernel(FILE)
-def kvm_set_irq(kvm: Kvm, source: int, gsi: int, level: bool) -> int:
+def kvm_set_irq(kvm: Kvm, source: int, gsi: int, level: bool, line_status: bool = False) -> int:
     """A line changes. The sum of what its entries, in the table's order, return; -1 if all refuse or there is none.
 
     KVM keeps each GSI's entries with the last one first, and goes through them from the end.
@@ -105,19 +114,19 @@ def kvm_set_irq(kvm: Kvm, source: int, gsi: int, level: bool) -> int:
     trace(kvm.host, KvmSetIrq, gsi, int(level), source)
     result = -1
     for route in kvm.routing.get(gsi, []):
-        got = set_route(kvm, route, source, level)
+        got = set_route(kvm, route, source, level, line_status)
         if got >= 0:
             result = got + max(result, 0)
     return result
 
 
-def set_route(kvm: Kvm, route: Route, source: int, level: bool) -> int:
+def set_route(kvm: Kvm, route: Route, source: int, level: bool, line_status: bool) -> int:
     """One entry's set function. A message has only a rising edge."""
     if isinstance(route, MsiRoute):
         return kvm_set_msi(kvm, route.address, route.data) if level else -1
     if isinstance(route, PicRoute):
         return kvm_set_pic_irq(kvm, route, source, level)
-    return kvm_set_ioapic_irq(kvm, route, source, level)
+    return kvm_set_ioapic_irq(kvm, route, source, level, line_status)
 
 
 @kernel(IRQ_COMM, until="6.18")
@@ -126,11 +135,11 @@ def kvm_set_pic_irq(kvm: Kvm, route: PicRoute, source: int, level: bool) -> int:
 
 
 @kernel(IRQ_COMM, until="6.18")
-def kvm_set_ioapic_irq(kvm: Kvm, route: IoapicRoute, source: int, level: bool) -> int:
-    return kvm_ioapic_set_irq(kvm, kvm.ioapic, route.pin, source, level)
+def kvm_set_ioapic_irq(kvm: Kvm, route: IoapicRoute, source: int, level: bool, line_status: bool) -> int:
+    return kvm_ioapic_set_irq(kvm, kvm.ioapic, route.pin, source, level, line_status)
 
 
 @kernel("arch/x86/kvm/irq.c")
 def kvm_vm_ioctl_irq_line(kvm: Kvm, gsi: int, level: bool) -> int:
     """KVM_IRQ_LINE_STATUS."""
-    return kvm_set_irq(kvm, KVM_USERSPACE_IRQ_SOURCE_ID, gsi, level)
+    return kvm_set_irq(kvm, KVM_USERSPACE_IRQ_SOURCE_ID, gsi, level, True)

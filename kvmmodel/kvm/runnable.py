@@ -6,7 +6,7 @@ from kvmmodel.kvm.lapic.priority import kvm_apic_has_interrupt
 from kvmmodel.kvm.lapic.registers import apic_has_pending_timer, kvm_apic_accept_pic_intr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
-from kvmmodel.kvm.requests import KVM_REQ_NMI, KVM_REQ_SMI
+from kvmmodel.kvm.requests import KVM_REQ_NMI, KVM_REQ_PMI, KVM_REQ_SMI
 from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmVcpu
 
 X86, IRQ = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c"
@@ -14,8 +14,10 @@ X86, IRQ = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c"
 
 @kernel(IRQ)
 def kvm_cpu_has_extint(vcpu: KvmVcpu) -> bool:
-    """The 8259s ask for service, and this vCPU's LINT0 takes that."""
-    return kvm_apic_accept_pic_intr(vcpu) and vcpu.kvm.pic is not None and bool(vcpu.kvm.pic.output)
+    """The 8259s, KVM's or userspace's, ask for service, and this vCPU's LINT0 takes that."""
+    if not kvm_apic_accept_pic_intr(vcpu):
+        return False
+    return vcpu.pending_external_vector != -1 if vcpu.kvm.pic is None else bool(vcpu.kvm.pic.output)
 
 
 @kernel(IRQ)
@@ -63,6 +65,8 @@ def kvm_vcpu_has_events(vcpu: KvmVcpu) -> bool:
     if kvm_apic_has_pending_init_or_sipi(vcpu) and kvm_apic_init_sipi_allowed(vcpu):
         return True
     if vcpu.exception.pending:
+        return True
+    if vcpu.requests >> KVM_REQ_PMI & 1:
         return True
     if vcpu.requests >> KVM_REQ_NMI & 1 or (vcpu.nmi_pending and ops.nmi_allowed(vcpu, False)):
         return True

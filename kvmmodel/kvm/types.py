@@ -65,21 +65,30 @@ class Cpu:
 
 @dataclass(slots=True)
 class Hrtimer:
-    """A host timer of a vCPU's local APIC. ``expires`` in virtual ns, None while it is not armed."""
+    """A host timer, a local APIC's or the PIT's. ``expires`` in virtual ns, None while it is not armed.
 
-    vcpu: KvmVcpu
+    Of timers that expire at the same time on a CPU, the one with the lowest ``rank`` goes first.
+    """
+
     cpu: int
-    fn: Callable[[KvmLapic], None]
+    fn: Callable[[], None]
+    rank: int
     expires: int | None = None
 
 
 @dataclass(slots=True)
 class DelayedWork:
-    """struct delayed_work. ``due`` in virtual ns, None while not pending; ``cpu`` is the one that asked for it."""
+    """struct delayed_work, or struct kthread_work where ``worker`` names the kernel thread that is there for it alone.
+
+    ``due`` in virtual ns, None while not pending; ``cpu`` is where it runs. A run of the machine does not go on for the
+    sake of ``background`` work.
+    """
 
     fn: Callable[[], None]
     due: int | None = None
     cpu: int = 0
+    worker: str = ""
+    background: bool = False
 
 
 class Sink(Protocol):
@@ -237,6 +246,9 @@ class KvmVcpu:
     pv_eoi_msr: int = 0
     ioapic_handled_vectors: frozenset[int] = frozenset()  # whose EOI the IOAPIC has to hear of
     highest_stale_pending_ioapic_eoi: int = -1  # of these, the highest that is not meant for this vCPU any more
+    pending_ioapic_eoi: int = 0  # with a split irqchip: the vector whose EOI userspace is to hear of
+    pending_external_vector: int = -1  # with a split irqchip: the vector that KVM_INTERRUPT gave
+    request_interrupt_window: bool = False  # kvm_run: userspace wants to know when the guest takes such a vector
     pv_eoi_attention: bool = False  # KVM_APIC_PV_EOI_PENDING
     run: Run | None = None  # KVM_RUN in progress
     regs: Regs = field(default_factory=Regs)
@@ -271,6 +283,8 @@ class Kvm:
     smm: bool = True  # CONFIG_KVM_SMM, from 6.2 on an option that distributions set
     irqchip: str | None = "kernel"
     vcpus: list[KvmVcpu] = field(default_factory=list)
+    nr_reserved_ioapic_pins: int = 0  # with irqchip="split": how many GSIs are pins of userspace's IOAPIC
+    suppress_eoi_broadcast: str = "quirked"  # enabled, disabled: as userspace chose
     apic_map: ApicMap | None = None
     apic_map_dirty: bool = True
     inhibits: set[str] = field(default_factory=set)
@@ -278,9 +292,11 @@ class Kvm:
     dmesg: list[str] = field(default_factory=list)
     ioapic: Any = None  # KvmIoapic, with irqchip="kernel"
     pic: Any = None  # KvmPic, with irqchip="kernel"
+    vpit: Any = None  # KvmPit, once userspace created one
     routing: dict[int, list[Any]] = field(default_factory=dict)  # GSI -> routing entries (kvm/irqchip.py)
     chip_pins: dict[tuple[int, int], int] = field(default_factory=dict)  # (irqchip, pin) -> GSI
     irq_ack_notifiers: dict[int, list[Callable[[], None]]] = field(default_factory=dict)  # by GSI
+    irq_mask_notifiers: dict[int, list[Callable[[bool], None]]] = field(default_factory=dict)  # by GSI
     resamplers: dict[int, list[Callable[[], None]]] = field(
         default_factory=dict
     )  # by GSI: eventfds of resampling irqfds

@@ -1,6 +1,6 @@
-"""Delayed work: a function that a kernel thread runs later, on the CPU that asked for it. kernel/workqueue.c.
+"""Work for kernel threads: delayed work, on the CPU that asked for it, and work of a thread of its own.
 
-Not modelled: the timer that queues the work, several workers on a CPU, cancelling.
+kernel/workqueue.c and kernel/kthread.c. Not modelled: the timer that queues delayed work, several workers on a CPU.
 """
 
 from __future__ import annotations
@@ -20,6 +20,22 @@ def schedule_delayed_work(host: HostKernel, work: DelayedWork, delay_ns: int) ->
     return True
 
 
+def cancel_delayed_work_sync(host: HostKernel, work: DelayedWork) -> None:
+    if work.due is not None:
+        work.due = None
+        host.delayed.remove(work)
+
+
+@kernel("kernel/kthread.c")
+def kthread_queue_work(host: HostKernel, work: DelayedWork) -> bool:
+    """Have the worker run it as soon as it gets to it. False: it is queued already."""
+    if work.due is not None:
+        return False
+    work.due = host.current.now
+    host.delayed.append(work)
+    return True
+
+
 @kernel("arch/x86/entry/entry_64.S", since="6.6")
 def ret_from_fork_asm(host: HostKernel, work: DelayedWork) -> None:
     """Where every kernel thread begins. Before 6.6, ret_from_fork itself was assembler."""
@@ -33,7 +49,16 @@ def ret_from_fork(host: HostKernel, work: DelayedWork) -> None:
 
 @kernel("kernel/kthread.c")
 def kthread(host: HostKernel, work: DelayedWork) -> None:
-    worker_thread(host, work)
+    if work.worker:
+        kthread_worker_fn(host, work)
+    else:
+        worker_thread(host, work)
+
+
+@kernel("kernel/kthread.c")
+def kthread_worker_fn(host: HostKernel, work: DelayedWork) -> None:
+    work.due = None
+    work.fn()
 
 
 @kernel(FILE)

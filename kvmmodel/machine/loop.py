@@ -77,9 +77,13 @@ def _next_irq(host: HostKernel, cpu: Cpu) -> int:
 
 
 def earliest(machine: Machine) -> int:
-    """When a CPU that is not in the middle of a turn next does something."""
+    """When a CPU that is not in the middle of a turn next does something, or a kernel thread has to."""
     cpus = [cpu for cpu in machine.host.cpus if cpu.id not in machine.held]
-    return min((ready_at(machine, cpu) for cpu in cpus), default=NEVER)
+    return min([NEVER, *(ready_at(machine, cpu) for cpu in cpus), *_work_due(machine.host)])
+
+
+def _work_due(host: HostKernel) -> list[int]:
+    return [work.due for work in host.delayed if work.due is not None and not work.background]
 
 
 def step(machine: Machine) -> bool:
@@ -88,9 +92,10 @@ def step(machine: Machine) -> bool:
     if not waiting:
         return False
     at, _, cpu = min(waiting, key=lambda w: w[:2])
-    if at >= NEVER:
-        return False  # delayed work alone keeps no run going
-    if machine.host.delayed and _queue_work(machine, at):
+    until = min([at, *_work_due(machine.host)])
+    if until >= NEVER:
+        return False
+    if machine.host.delayed and _queue_work(machine, until):
         return True
     cpu.now = max(cpu.now, at)
     machine.now = max(machine.now, cpu.now)
@@ -106,7 +111,7 @@ def _queue_work(machine: Machine, until: int) -> bool:
         return False
     host.delayed.remove(work)
     machine.now = max(machine.now, work.due)
-    name = f"kworker/{work.cpu}:1"
+    name = work.worker or f"kworker/{work.cpu}:1"
     thread = machine.threads.setdefault(name, Thread(Task(name, work.cpu, state="blocked")))
     thread.calls.append(lambda: ret_from_fork_asm(host, work))
     if thread.task.state == "blocked":

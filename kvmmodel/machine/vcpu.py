@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from kvmmodel.guest.cpu import Code, GuestCpu, Insn, Level
 from kvmmodel.kvm import ioctl
+from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
+from kvmmodel.kvm.pmu import kvm_perf_overflow
 from kvmmodel.kvm.types import (
     KVM_MP_STATE_HALTED,
     KVM_MP_STATE_INIT_RECEIVED,
@@ -107,6 +109,34 @@ class Vcpu:
         self.vm.catch_up()
         if ioctl.set_msr(self.kvm_vcpu, index, value):
             raise MsrError(f"KVM refuses {value:#x} for MSR {index:#x}")
+
+    def interrupt(self, vector: int) -> int:
+        """KVM_INTERRUPT, with a split irqchip: an ExtINT. 0, or -22 (EINVAL), -6 (ENXIO), -17 (EEXIST)."""
+        self.vm.catch_up()
+        result = ioctl.interrupt(self.kvm_vcpu, vector)
+        self._get_out()
+        return result
+
+    def nmi(self) -> None:
+        """KVM_NMI."""
+        self.vm.catch_up()
+        ioctl.nmi(self.kvm_vcpu)
+        self._get_out()
+
+    def _get_out(self) -> None:
+        """These need the vCPU's thread outside KVM_RUN: a VMM sends it a signal. Here a kick has that effect."""
+        kvm_vcpu_kick(self.kvm_vcpu)
+
+    def request_interrupt_window(self, wanted: bool = True) -> None:
+        """kvm_run.request_interrupt_window: exit when the guest takes an ExtINT, with a split irqchip."""
+        self.vm.catch_up()
+        self.kvm_vcpu.request_interrupt_window = wanted
+        self._get_out()
+
+    def perf_overflow(self) -> None:
+        """A performance counter of the guest's overflows, and wants an interrupt."""
+        self.vm.catch_up()
+        kvm_perf_overflow(self.kvm_vcpu)
 
 
 class Guest:

@@ -9,11 +9,15 @@ from kvmmodel.events import Event
 from kvmmodel.guest.cpu import Code, GuestCpu, Level
 from kvmmodel.guest.program import BUILT_IN_BODIES, World, handler, parse, program, smi_handler
 from kvmmodel.kvm import eventfd, ioctl, mmu_notifier
+from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
+from kvmmodel.kvm.i8254 import STATE2_SIZE as PIT_STATE_SIZE
 from kvmmodel.kvm.i8259 import STATE as PIC_STATE
-from kvmmodel.kvm.ioapic import IOAPIC_NUM_PINS
+from kvmmodel.kvm.ioapic import IOAPIC_STATE_SIZE
 from kvmmodel.kvm.irqchip import Route
 from kvmmodel.kvm.sched import cpu_of, resched_curr
 from kvmmodel.kvm.types import Cpu, Kvm, KvmVcpu, Task
+from kvmmodel.machine.boot import boot_guest
+from kvmmodel.machine.breakable import BREAKABLE
 from kvmmodel.machine.loop import Machine, Thread, prefetch, run, start
 from kvmmodel.machine.record import Trace
 from kvmmodel.machine.vcpu import Vcpu
@@ -23,11 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LIMIT_NS = 100_000_000
-PIC_STATE_SIZE = len(PIC_STATE)
-BREAKABLE = {"no-request", "no-kick", "no-window", "no-cr8-intercept", "no-timer-request", "no-timer-kick"}
-BOOT_INIT = ("wrmsr APIC_BASE {base:#x}", "wrmsr SVR 0x1ff", "wrmsr TPR 0x10", "sti")
-BOOT_WAIT = "spin 300000"  # after INIT and after SIPI: longer than a vCPU polls at most, as 10 ms of a real guest are
-BOOT_XAPIC = ("mmio_write 0xfee000f0 0x1ff", "mmio_write 0xfee00080 0x10", "sti")
+IRQCHIP_SIZES = {0: len(PIC_STATE), 1: len(PIC_STATE), KVM_IRQCHIP_IOAPIC: IOAPIC_STATE_SIZE}
 
 
 class Vm:
@@ -36,10 +36,10 @@ class Vm:
     ``pcpus``: the physical CPU of each vCPU's thread, by default one each; userspace's own thread gets one more.
     ``ids``: the vcpu_id of each, by default 0, 1, 2 ... ``bus_cycle_ns``: KVM_CAP_X86_APIC_BUS_CYCLES_NS.
     ``maxphyaddr``: CPUID's width of a guest-physical address. ``smm``: KVM was built with CONFIG_KVM_SMM.
-    ``irqchip``: only "kernel" in this version. ``trace``: whether events are recorded; ``stacks``: with kernel stacks.
-    ``broken``: rules to remove, to see what they are for. "no-request", "no-kick": svm_complete_interrupt_delivery does
-    not make it, or do it. "no-window": svm_enable_irq_window does nothing. "no-cr8-intercept": CR8 writes never exit.
-    "no-timer-request", "no-timer-kick": apic_timer_expired does not make it, or do it.
+    ``irqchip``: "kernel", or "split", where userspace has the IOAPIC, of ``ioapic_pins`` pins, and the 8259s. ``pit``:
+    KVM's PIT, None unless userspace creates one: as KVM does that ("reinject"), or then with KVM_REINJECT_CONTROL 0
+    ("discard"). ``trace``: whether events are recorded; ``stacks``: with kernel stacks. ``broken``: rules of
+    machine/breakable.py that are left out.
     """
 
     def __init__(
@@ -50,6 +50,8 @@ class Vm:
         x2apic: bool = True,
         boot: bool = False,
         irqchip: str | None = "kernel",
+        ioapic_pins: int = 24,
+        pit: str | None = None,
         ids: Sequence[int] | None = None,
         bus_cycle_ns: int = 1,
         maxphyaddr: int = 48,
@@ -59,9 +61,11 @@ class Vm:
         stacks: bool = True,
         broken: tuple[str, ...] = (),
     ) -> None:
-        if irqchip != "kernel":
-            raise ValueError(f"irqchip={irqchip!r}: this version models the full in-kernel irqchip, pass 'kernel'")
-        if unknown := set(broken) - BREAKABLE:
+        if irqchip not in ("kernel", "split"):
+            raise ValueError(f"irqchip={irqchip!r}: this version models 'kernel' and 'split'")
+        if pit not in (None, "reinject", "discard") or (pit and irqchip != "kernel"):
+            raise ValueError(f"pit={pit!r}: expected None, or with irqchip='kernel' 'reinject' or 'discard'")
+        if unknown := set(broken) - BREAKABLE.keys():
             raise ValueError(f"cannot break {', '.join(sorted(unknown))}: expected {', '.join(sorted(BREAKABLE))}")
         pins = list(pcpus) if pcpus is not None else list(range(vcpus))
         if vcpus < 1 or len(pins) != vcpus:
@@ -73,16 +77,30 @@ class Vm:
         self.trace = Trace(on=trace, stacks=stacks)
         self.world = World(bodies=dict(BUILT_IN_BODIES))
         kernel = host.start([*sorted(set(pins)), max(pins) + 1])
-        kvm = Kvm(kernel, x2apic, bus_cycle_ns=bus_cycle_ns, maxphyaddr=maxphyaddr, smm=smm, broken=frozenset(broken))
+        kvm = Kvm(
+            kernel,
+            x2apic,
+            irqchip=irqchip,
+            bus_cycle_ns=bus_cycle_ns,
+            maxphyaddr=maxphyaddr,
+            smm=smm,
+            broken=frozenset(broken),
+        )
         self.machine = Machine(kernel, kvm, self.trace, on_exit=self._on_exit)
         self.user_exits: list[Callable[[KvmVcpu], None]] = []
         kernel.sink = self._sink
         self._userspace = self._thread("vmm", kernel.cpus[-1].id)
         self._powered = False
         ioctl.create_vm(kvm)
+        if irqchip == "split":
+            kvm.nr_reserved_ioapic_pins = ioapic_pins
+        if pit:
+            self.create_pit2()
+        if pit == "discard":
+            self.reinject_control(False)
         self.vcpus = [self._create_vcpu(i, pin) for i, pin in zip(idents, pins, strict=True)]
         if boot:
-            self._boot()
+            boot_guest(self)
 
     def _sink(self, event: Event) -> None:
         self.trace.take(self.machine.host, self.machine.kvm, event)
@@ -124,10 +142,19 @@ class Vm:
         return list(self.machine.kvm.dmesg)
 
     def enable_x2apic_api(self, flags: int) -> None:
-        """KVM_ENABLE_CAP of KVM_CAP_X2APIC_API. Bit 0: 32-bit IDs. Bit 1: no broadcast quirk."""
-        if flags & ~3:
-            raise ValueError(f"x2apic_api: flags {flags:#x}, this version has bits 0 and 1")
+        """KVM_ENABLE_CAP of KVM_CAP_X2APIC_API. Bit 0: 32-bit IDs. Bit 1: no broadcast quirk.
+
+        Bits 2 and 3, where the release has them: a guest may suppress EOI broadcasts (split irqchip), or may not.
+        ValueError where KVM returns EINVAL.
+        """
         kvm = self.machine.kvm
+        known = 15 if kvm.host.has("suppress_eoi_broadcast_cap") else 3
+        if flags & ~known or flags & 12 == 12 or (flags & 4 and kvm.irqchip != "split"):
+            raise ValueError(
+                f"x2apic_api: KVM refuses flags {flags:#x}; this release has {known:#x}, 4 needs a split irqchip"
+            )
+        if flags & 12:
+            kvm.suppress_eoi_broadcast = "enabled" if flags & 4 else "disabled"
         kvm.x2apic_format = kvm.x2apic_format or flags & 1 != 0
         kvm.disable_broadcast_quirk = kvm.disable_broadcast_quirk or flags & 2 != 0
 
@@ -192,27 +219,55 @@ class Vm:
         """The VMM changes the protection of some memory of its own, and KVM's MMU notifier hears of it."""
         self._ioctl(lambda: mmu_notifier.mprotect(self.machine.kvm))
 
-    def get_ioapic(self) -> tuple[int, tuple[int, ...]]:
-        """KVM_GET_IRQCHIP of the IOAPIC: the pending lines as a bitmap, and its 24 redirection entries."""
-        return ioctl.get_ioapic(self.machine.kvm)
+    def get_irqchip(self, chip: int) -> bytes:
+        """KVM_GET_IRQCHIP. 0, 1: the primary, the secondary 8259, 16 bytes (struct kvm_pic_state).
 
-    def set_ioapic(self, irr: int, redirtbl: tuple[int, ...]) -> None:
-        """KVM_SET_IRQCHIP of the IOAPIC. ValueError unless there are 24 entries."""
-        if len(redirtbl) != IOAPIC_NUM_PINS:
-            raise ValueError(f"an IOAPIC has {IOAPIC_NUM_PINS} entries, not {len(redirtbl)}")
-        self._ioctl(lambda: ioctl.set_ioapic(self.machine.kvm, irr, tuple(redirtbl)))
+        2: the IOAPIC, 216 bytes (struct kvm_ioapic_state). ValueError for others, and with a split irqchip (ENXIO).
+        """
+        self._irqchip_size(chip)
+        return ioctl.get_irqchip(self.machine.kvm, chip)
 
-    def get_pic(self, chip: int) -> bytes:
-        """KVM_GET_IRQCHIP of an 8259, 0 the primary, 1 the secondary: the 16 bytes of struct kvm_pic_state."""
-        _check_pic(chip)
-        return ioctl.get_pic(self.machine.kvm, chip)
+    def set_irqchip(self, chip: int, state: bytes) -> None:
+        """KVM_SET_IRQCHIP. KVM takes any bytes. ValueError for another number of them than get_irqchip gives."""
+        size = self._irqchip_size(chip)
+        if len(state) != size:
+            raise ValueError(f"the state of irqchip {chip} is {size} bytes, not {len(state)}")
+        self._ioctl(lambda: ioctl.set_irqchip(self.machine.kvm, chip, state))
 
-    def set_pic(self, chip: int, state: bytes) -> None:
-        """KVM_SET_IRQCHIP of an 8259. KVM takes any 16 bytes. ValueError for another number of them."""
-        _check_pic(chip)
-        if len(state) != PIC_STATE_SIZE:
-            raise ValueError(f"the state of an 8259 is {PIC_STATE_SIZE} bytes, not {len(state)}")
-        self._ioctl(lambda: ioctl.set_pic(self.machine.kvm, chip, state))
+    def _irqchip_size(self, chip: int) -> int:
+        if self.machine.kvm.irqchip != "kernel":
+            raise ValueError("with a split irqchip KVM has no IOAPIC and no 8259s")
+        if chip not in IRQCHIP_SIZES:
+            raise ValueError(f"irqchip {chip}: expected 0 or 1, an 8259, or 2, the IOAPIC")
+        return IRQCHIP_SIZES[chip]
+
+    def create_pit2(self) -> None:
+        """KVM_CREATE_PIT2, with reinjection on. Its kernel thread runs on userspace's CPU."""
+        kvm = self.machine.kvm
+        if kvm.vpit is not None or kvm.irqchip != "kernel":
+            raise ValueError("a PIT needs irqchip='kernel', and there is one at most")
+        self._ioctl(lambda: ioctl.create_pit2(kvm, self._userspace.task.cpu))
+
+    def get_pit2(self) -> bytes:
+        """KVM_GET_PIT2: the 112 bytes of struct kvm_pit_state2. ValueError without a PIT (ENXIO)."""
+        self._check_pit()
+        return self._ioctl(lambda: ioctl.get_pit2(self.machine.kvm))
+
+    def set_pit2(self, state: bytes) -> None:
+        """KVM_SET_PIT2. KVM takes any 112 bytes."""
+        self._check_pit()
+        if len(state) != PIT_STATE_SIZE:
+            raise ValueError(f"the state of the PIT is {PIT_STATE_SIZE} bytes, not {len(state)}")
+        self._ioctl(lambda: ioctl.set_pit2(self.machine.kvm, state))
+
+    def reinject_control(self, reinject: bool) -> None:
+        """KVM_REINJECT_CONTROL: whether ticks of the PIT that the guest did not acknowledge in time come later."""
+        self._check_pit()
+        self._ioctl(lambda: ioctl.reinject_control(self.machine.kvm, bool(reinject)))
+
+    def _check_pit(self) -> None:
+        if self.machine.kvm.vpit is None:
+            raise ValueError("this VM has no PIT: create it with pit='reinject' or 'discard'")
 
     def _ioctl(self, call: Callable[[], T]) -> T:
         """A call by the thread that runs, if one does; else by userspace's own, on its CPU."""
@@ -268,30 +323,6 @@ class Vm:
         self.load(vcpu, program(inside, self.world, tuple(parse(line) for line in lines)))
         prefetch(inside)
 
-    def _boot(self) -> None:
-        """What a guest OS does: APs up by INIT and SIPI, APICs enabled, interrupts on, then everybody idles."""
-        x2apic = self.machine.kvm.x2apic_cpuid
-        for vcpu in reversed(self.vcpus):
-            base = vcpu.lapic.apic_base | 1 << 10
-            lines = [line.format(base=base) for line in (BOOT_INIT if x2apic else BOOT_XAPIC)]
-            if vcpu.id == 0 and len(self.vcpus) > 1:
-                send = ("wrmsr ICR {}",) if x2apic else ("mmio_write 0xfee00300 {}",)
-                lines += [s.format(icr) for icr in ("0xc4500", "0xc4608") for s in (*send, BOOT_WAIT)]
-            self.execute(vcpu.id, tuple(lines))
-        recorded, self.trace.on = self.trace.on, False
-        self.run()
-        self.trace.on = recorded
-        latest = max(cpu.now for cpu in self.machine.host.cpus)
-        for cpu in self.machine.host.cpus:
-            cpu.now = latest
-        self.machine.now = latest
-        self.trace.clear(latest)
-
     def _on_exit(self, vcpu: KvmVcpu) -> None:
         for call in self.user_exits:
             call(vcpu)
-
-
-def _check_pic(chip: int) -> None:
-    if chip not in (0, 1):
-        raise ValueError(f"8259 {chip}: expected 0, the primary, or 1, the secondary")

@@ -4,7 +4,7 @@
     page = "book/inject.html"         the page of the book that tells it
     known = { source = "6.12" }       how it is known: recorded, source, mail, manual, inferred or recalled; and where
     after = "name"                    optional: go on from the end of another built-in scenario
-    break = ["no-kick"]               optional: rules to remove on purpose; see machine.vm.BREAKABLE
+    break = ["no-kick"]               optional: rules to remove on purpose; see machine/breakable.py
 
     [vm]                              vcpus, x2apic, boot, pcpus: as Host.create_vm takes them
     [handlers]                        name = ["instruction", ...]; built in: none, eoi, pv_eoi

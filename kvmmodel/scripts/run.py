@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvmmodel.guest.program import parse
-from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED
+from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
+from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED, entries_of, lines_of, with_entry
 from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.vm import Vm
@@ -58,7 +59,8 @@ def run(script: Script, host: Host) -> Outcome:
     vm.user_exits.append(on_exit)
     vm.execute(0, script.program)
     vm.run(until=lambda: bool(ended))
-    irr, entries = vm.get_ioapic()
+    state = vm.get_irqchip(KVM_IRQCHIP_IOAPIC)
+    irr, entries = lines_of(state), entries_of(state)
     guest = [[name] if name == "nmi" else [name, value & 0xFF] for name, value in world.log]
     return Outcome(guest, recorded, {"irr": irr, "rte20": entries[20], "rte21": entries[21]})
 
@@ -71,9 +73,8 @@ def _at_exit(vm: Vm, op: str, *args: Any) -> Iterator[list[Any]]:
         yield ["msi", vm.signal_msi(MSI_ADDRESS, args[0] | (0xC000 if op == "msi_level" else 0))]
     elif op == "rte":
         pin, vector, trigger, mask = args
-        irr, entries = vm.get_ioapic()
         entry = vector | (RTE_LEVEL if trigger == "level" else 0) | (RTE_MASKED if mask == "masked" else 0)
-        vm.set_ioapic(irr, (*entries[:pin], entry, *entries[pin + 1 :]))
+        vm.set_irqchip(KVM_IRQCHIP_IOAPIC, with_entry(vm.get_irqchip(KVM_IRQCHIP_IOAPIC), pin, entry))
     elif op == "line":
         pin, how = args
         if how == "pulse":

@@ -93,11 +93,14 @@ def _msi(e: Any, kernel: Kernel) -> str:
 
 
 def _ioapic(e: Any, kernel: Kernel) -> str:
-    mode = "logical" if e.e >> 11 & 1 else "physical"
-    masked = "|masked" if e.e >> 16 & 1 else ""
-    coalesced = " (coalesced)" if e.coalesced else ""
-    dest, vector = e.e >> 56 & 0xFF, e.e & 0xFF
-    return f"pin {e.pin} dst {dest:x} vec {vector} ({_mode(e.e)}|{mode}|{_trig(e.e >> 15 & 1)}{masked}){coalesced}"
+    return f"pin {e.pin} {_entry_of_ioapic(e.e)}{' (coalesced)' if e.coalesced else ''}"
+
+
+def _entry_of_ioapic(entry: int) -> str:
+    mode = "logical" if entry >> 11 & 1 else "physical"
+    masked = "|masked" if entry >> 16 & 1 else ""
+    dest, vector = entry >> 56 & 0xFF, entry & 0xFF
+    return f"dst {dest:x} vec {vector} ({_mode(entry)}|{mode}|{_trig(entry >> 15 & 1)}{masked})"
 
 
 def _pic(e: Any, kernel: Kernel) -> str:
@@ -125,6 +128,7 @@ _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
     ev.KvmMsiSetIrq: _msi,
     ev.KvmSetIrq: lambda e, k: f"gsi {e.gsi} level {e.level} source {e.irq_source_id}",
     ev.KvmIoapicSetIrq: _ioapic,
+    ev.KvmIoapicDelayedEoiInj: lambda e, k: _entry_of_ioapic(e.e),
     ev.KvmPicSetIrq: _pic,
     ev.KvmAckIrq: lambda e, k: f"irqchip {e.irqchip} pin {e.pin}",
     ev.KvmMmio: lambda e, k: f"mmio {'write' if e.write else 'read'} len 4 gpa 0x{e.gpa:x} val 0x{e.val:x}",
@@ -147,6 +151,7 @@ _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.SetIrr: lambda e: f"set IRR 0x{e.vector:x} of vCPU {e.vcpu_id}",
     ev.IoapicMessage: lambda e: f"IOAPIC pin {e.pin} sends 0x{e.e:x}",
     ev.PicOutput: lambda e: f"output of the 8259s {'rises' if e.level else 'falls'}",
+    ev.PitTick: lambda e: f"tick of the PIT, {e.pending} owed",
     ev.PicAck: lambda e: f"8259s acknowledged: 0x{e.vector:x}",
     ev.Ack: lambda e: f"IRR 0x{e.vector:x} to ISR on vCPU {e.vcpu_id}",
     ev.ClearIsr: lambda e: f"clear ISR 0x{e.vector:x} of vCPU {e.vcpu_id}",

@@ -48,7 +48,7 @@ def pics(release="6.18", vcpus=1, mode=0, level=(0, 0)):
 
 
 def state(made, chip=0):
-    return dict(zip(STATE, made.get_pic(chip), strict=True))
+    return dict(zip(STATE, made.get_irqchip(chip), strict=True))
 
 
 def lines(made, *up):
@@ -329,15 +329,15 @@ def test_a_port_of_the_8259_does_not_leave_the_kernel():
 def test_userspace_gets_back_what_it_set(image):
     """Unchecked, elcr_mask included."""
     made = vm()
-    made.set_pic(0, image)
-    assert made.get_pic(0) == image
+    made.set_irqchip(0, image)
+    assert made.get_irqchip(0) == image
 
 
 def test_userspaces_mistakes():
     with pytest.raises(ValueError, match="16 bytes, not 15"):
-        vm().set_pic(0, bytes(15))
+        vm().set_irqchip(0, bytes(15))
     with pytest.raises(ValueError, match="expected 0, the primary"):
-        vm().get_pic(2)
+        vm().get_irqchip(3)
 
 
 # ---- routes

@@ -3,7 +3,8 @@
 import pytest
 
 from kvmmodel.events import KvmMsiSetIrq
-from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED, ioapic_mmio_write, kvm_ioapic_scan_entry, vcpu_scan_ioapic
+from kvmmodel.kvm.eoi_scan import vcpu_scan_ioapic
+from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED, ioapic_mmio_write, lines_of
 from kvmmodel.kvm.irqchip import MsiRoute
 from kvmmodel.kvm.lapic.eoi import apic_set_eoi, apic_sync_pv_eoi_from_guest, apic_sync_pv_eoi_to_guest
 from kvmmodel.kvm.requests import KVM_REQ_SCAN_IOAPIC
@@ -47,7 +48,7 @@ def test_unmasking_a_line_that_waits_asks_its_resampler(kernel, told, sent):
     made.eventfd_write(20)
     write(made, 0x10 + 40, RTE_LEVEL | 0x41)
     assert (len(calls), {v for v in range(256) if made.vcpus[0].lapic.irr >> v & 1}) == (told, sent)
-    assert (made.get_ioapic()[0] == 0) == bool(told)
+    assert (lines_of(made.get_irqchip(2)) == 0) == bool(told)
 
 
 def test_the_eoi_of_the_rtc_is_always_heard():
@@ -55,7 +56,8 @@ def test_the_eoi_of_the_rtc_is_always_heard():
     made = xapic(1)
     for pin in (7, 8):
         write(made, 0x10 + 2 * pin, 0x40 + pin)
-    assert kvm_ioapic_scan_entry(made.vcpus[0].kvm_vcpu, made.machine.kvm.ioapic) == {0x48}
+    vcpu_scan_ioapic(made.vcpus[0].kvm_vcpu)
+    assert made.vcpus[0].kvm_vcpu.ioapic_handled_vectors == {0x48}
 
 
 @pytest.mark.parametrize(("kernel", "again"), [("6.12", []), ("6.18", [0])])

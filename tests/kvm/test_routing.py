@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED
+from kvmmodel.kvm.ioapic import RTE_LEVEL, lines_of, with_entry
 from kvmmodel.kvm.irqchip import IoapicRoute, MsiRoute
 from tests.machines import MSI, SVR, load, vm
 
@@ -39,11 +39,10 @@ def test_a_resampling_irqfd_keeps_the_line_up_until_the_eoi():
     made, told = vm(), []
     guest = made.vcpus[0].guest
     load(made.vcpus[0], {SVR: 0x1FF})
-    _, entries = made.get_ioapic()
-    made.set_ioapic(0, (*entries[:20], 0x41 | RTE_LEVEL, *([RTE_MASKED] * 3)))
-    made.irqfd_resample(20, lambda: told.append(made.get_ioapic()[0]))
+    made.set_irqchip(2, with_entry(made.get_irqchip(2), 20, 0x41 | RTE_LEVEL))
+    made.irqfd_resample(20, lambda: told.append(lines_of(made.get_irqchip(2))))
     made.eventfd_write(20)
-    assert made.get_ioapic()[0] == 1 << 20
+    assert lines_of(made.get_irqchip(2)) == 1 << 20
     assert not told
     guest.sti()
     guest.nop()

@@ -14,7 +14,7 @@ GET_LAPIC, SET_LAPIC, SIGNAL_MSI = 0x8400AE8E, 0x4400AE8F, 0x4020AEA5
 GET_MSRS, SET_MSRS, SET_CPUID2 = 0xC008AE88, 0x4008AE89, 0x4008AE90
 IRQ_LINE_STATUS, GET_IRQCHIP, SET_IRQCHIP, SET_GSI_ROUTING = 0xC008AE67, 0xC208AE62, 0x8208AE63, 0x4008AE6A
 CAP_X2APIC_API = 129
-PIC_STATE, IOAPIC, IOAPIC_STATE = 16, 2, "<QIIII24Q"  # irqchips 0 and 1 are the 8259s
+PIC_STATE, IOAPIC, IOAPIC_STATE_SIZE = 16, 2, 216  # irqchips 0 and 1 are the 8259s
 CPUID_1_ECX, CPUID_1_EDX = 1 << 21 | 1 << 24, 1 << 5 | 1 << 9  # x2APIC, TSC deadline; MSR, APIC
 
 ROUTE_IRQCHIP, ROUTE_MSI = 1, 2
@@ -92,15 +92,11 @@ class RealVm:
         status: int = struct.unpack_from("<i", after)[0]
         return status
 
-    def get_pic(self, chip: int) -> bytes:
-        return self._get_irqchip(chip)[:PIC_STATE]
+    def get_irqchip(self, chip: int) -> bytes:
+        return self._get_irqchip(chip)[: IOAPIC_STATE_SIZE if chip == IOAPIC else PIC_STATE]
 
-    def set_pic(self, chip: int, state: bytes) -> None:
+    def set_irqchip(self, chip: int, state: bytes) -> None:
         self._checked(SET_IRQCHIP, struct.pack("<II512s", chip, 0, state))
-
-    def get_ioapic(self) -> tuple[int, tuple[int, ...]]:
-        fields = struct.unpack_from(IOAPIC_STATE, self._get_irqchip(IOAPIC))
-        return fields[3], fields[5:]
 
     def set_gsi_routing(self, table: dict[int, list[Route]]) -> int:
         """0 or -errno."""

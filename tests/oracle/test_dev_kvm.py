@@ -230,7 +230,7 @@ def test_apic_base(pair, old, new):
 
 
 def irqchips(made):
-    return made.get_pic(0), made.get_pic(1), made.get_ioapic()
+    return [made.get_irqchip(chip) for chip in range(3)]
 
 
 def pic_state(pick):
@@ -253,7 +253,7 @@ def test_lines_of_the_8259s(pair, seed):
     for _ in range(300):
         if pick.random() < 0.1:
             chip, state = pick.randrange(2), pic_state(pick)
-            both(pair, lambda made, chip=chip, state=state: made.set_pic(chip, state))
+            both(pair, lambda made, chip=chip, state=state: made.set_irqchip(chip, state))
         else:
             gsi, level = pick.randrange(16), pick.random() < 0.5
             both(pair, lambda made, gsi=gsi, level=level: made.irq_line(gsi, level))
@@ -354,5 +354,5 @@ def route(pick):
 
 def test_the_model_has_what_the_driver_has():
     """The comparison calls the same names on both."""
-    names = ("signal_msi", "enable_x2apic_api", "irq_line", "get_pic", "set_pic", "get_ioapic", "set_gsi_routing")
+    names = ("signal_msi", "enable_x2apic_api", "irq_line", "get_irqchip", "set_irqchip", "set_gsi_routing")
     assert all(hasattr(Vm, name) for name in names)

@@ -5,7 +5,7 @@ kvm_irq_delivery_to_apic lives in irq_comm.c up to 6.12 and in lapic.c from 6.18
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from kvmmodel.events import KvmApicAcceptIrq
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
@@ -28,30 +28,46 @@ from kvmmodel.silicon import apic as hw
 FILE = "arch/x86/kvm/lapic.c"
 
 
+@dataclass(slots=True)
+class RtcStatus:
+    """struct rtc_status: who has the RTC's interrupt still to end. ``vectors``: vcpu_id -> vector that it came as."""
+
+    pending_eoi: int = 0
+    vectors: dict[int, int] = field(default_factory=dict)
+
+
 @kernel(FILE)
-def kvm_irq_delivery_to_apic_fast(kvm: Kvm, src: KvmLapic | None, irq: LapicIrq) -> int | None:
-    return __kvm_irq_delivery_to_apic_fast(kvm, src, irq)
+def kvm_irq_delivery_to_apic_fast(
+    kvm: Kvm, src: KvmLapic | None, irq: LapicIrq, rtc: RtcStatus | None = None
+) -> int | None:
+    return __kvm_irq_delivery_to_apic_fast(kvm, src, irq, rtc)
 
 
 @kernel(FILE, since="7.2")
-def __kvm_irq_delivery_to_apic_fast(kvm: Kvm, src: KvmLapic | None, irq: LapicIrq) -> int | None:
+def __kvm_irq_delivery_to_apic_fast(
+    kvm: Kvm, src: KvmLapic | None, irq: LapicIrq, rtc: RtcStatus | None = None
+) -> int | None:
     """None: the map cannot resolve the destination. Else how many accepted; 0 also when the slots are empty."""
     found = kvm_apic_map_get_dest_lapic(kvm, src, irq)
     if found is None:
         return None
     slots, mask = found
-    return sum(kvm_apic_set_irq(apic.vcpu, irq) for i, apic in enumerate(slots) if mask >> i & 1 and apic is not None)
+    meant = [apic for i, apic in enumerate(slots) if mask >> i & 1 and apic is not None]
+    return sum(kvm_apic_set_irq(apic.vcpu, irq, rtc) for apic in meant)
 
 
 @kernel(FILE)
-def kvm_irq_delivery_to_apic(kvm: Kvm, src: KvmLapic | None, irq: LapicIrq) -> int:
-    return __kvm_irq_delivery_to_apic(kvm, src, irq)
+def kvm_irq_delivery_to_apic(kvm: Kvm, src: KvmLapic | None, irq: LapicIrq, rtc: RtcStatus | None = None) -> int:
+    return __kvm_irq_delivery_to_apic(kvm, src, irq, rtc)
 
 
 @kernel(FILE, since="7.2")
-def __kvm_irq_delivery_to_apic(kvm: Kvm, src: KvmLapic | None, irq: LapicIrq) -> int:
-    """-1: nobody matched (the slow path only). 0: dropped, or the APIC is disabled. Else how many accepted."""
-    done = kvm_irq_delivery_to_apic_fast(kvm, src, irq)
+def __kvm_irq_delivery_to_apic(kvm: Kvm, src: KvmLapic | None, irq: LapicIrq, rtc: RtcStatus | None = None) -> int:
+    """-1: nobody matched (the slow path only). 0: dropped, or the APIC is disabled. Else how many accepted.
+
+    ``rtc`` notes who accepted.
+    """
+    done = kvm_irq_delivery_to_apic_fast(kvm, src, irq, rtc)
     if done is not None:
         return done
     if irq.dest_mode == 0 and irq.dest_id == 0xFF and kvm_lowest_prio_delivery(irq):
@@ -62,7 +78,7 @@ def __kvm_irq_delivery_to_apic(kvm: Kvm, src: KvmLapic | None, irq: LapicIrq) ->
         matches = [_lowest(kvm, irq.vector, matches)]
     if not matches:
         return -1
-    return sum(kvm_apic_set_irq(vcpu, irq) for vcpu in matches)
+    return sum(kvm_apic_set_irq(vcpu, irq, rtc) for vcpu in matches)
 
 
 def _lowest(kvm: Kvm, vector: int, matches: list[KvmVcpu]) -> KvmVcpu:
@@ -73,12 +89,14 @@ def _lowest(kvm: Kvm, vector: int, matches: list[KvmVcpu]) -> KvmVcpu:
 
 
 @kernel(FILE)
-def kvm_apic_set_irq(vcpu: KvmVcpu, irq: LapicIrq) -> int:
-    return __apic_accept_irq(vcpu.apic, irq.delivery_mode, irq.vector, irq.level, irq.trig_mode)
+def kvm_apic_set_irq(vcpu: KvmVcpu, irq: LapicIrq, rtc: RtcStatus | None = None) -> int:
+    return __apic_accept_irq(vcpu.apic, irq.delivery_mode, irq.vector, irq.level, irq.trig_mode, rtc)
 
 
 @kernel(FILE)
-def __apic_accept_irq(apic: KvmLapic, delivery_mode: int, vector: int, level: bool, trig_mode: bool) -> int:
+def __apic_accept_irq(
+    apic: KvmLapic, delivery_mode: int, vector: int, level: bool, trig_mode: bool, rtc: RtcStatus | None = None
+) -> int:
     """One APIC takes, or refuses, one message. Returns 1 if it took it, even if the IRR bit was set already."""
     vcpu = apic.vcpu
     trace(vcpu.kvm.host, KvmApicAcceptIrq, vcpu.vcpu_id, delivery_mode, int(trig_mode), vector)
@@ -87,6 +105,8 @@ def __apic_accept_irq(apic: KvmLapic, delivery_mode: int, vector: int, level: bo
             apic.arb_prio += 1
         if (trig_mode and not level) or not apic_enabled(apic):
             return 0
+        if rtc is not None:
+            rtc.vectors[vcpu.vcpu_id] = vector
         apic.tmr = apic.tmr | 1 << vector if trig_mode else apic.tmr & ~(1 << vector)
         if vcpu.kvm.host.has("deliver_interrupt_hook"):
             kvm_x86_ops.deliver_interrupt(apic, delivery_mode, int(trig_mode), vector)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from kvmmodel.events import KvmEoi, KvmPvEoi, PvEoiArm, PvEoiDisarm
 from kvmmodel.kvm.ioapic import kvm_ioapic_update_eoi
 from kvmmodel.kvm.lapic.priority import apic_clear_isr, apic_find_highest_isr, apic_update_ppr
+from kvmmodel.kvm.lapic.registers import kvm_lapic_suppress_eoi_broadcast
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.requests import KVM_REQ_EVENT, KVM_REQ_SCAN_IOAPIC, kvm_make_request
+from kvmmodel.kvm.requests import KVM_REQ_EVENT, KVM_REQ_IOAPIC_EOI_EXIT, KVM_REQ_SCAN_IOAPIC, kvm_make_request
 from kvmmodel.kvm.types import KvmLapic, KvmVcpu, trace
 
 FILE = "arch/x86/kvm/lapic.c"
@@ -31,12 +32,21 @@ def apic_set_eoi(apic: KvmLapic) -> int:
 
 @kernel(FILE)
 def kvm_ioapic_send_eoi(apic: KvmLapic, vector: int) -> None:
-    """Pass the EOI on, if the vector is one of the IOAPIC's. Level or edge is what the TMR says."""
+    """Pass the EOI on, if the vector is one of the IOAPIC's. Level or edge is what the TMR says.
+
+    Userspace's IOAPIC hears of it by an exit, before the guest runs on.
+    """
     vcpu = apic.vcpu
-    if vector in vcpu.ioapic_handled_vectors:
-        if vector == vcpu.highest_stale_pending_ioapic_eoi and vcpu.kvm.host.has("stale_eoi_rescans"):
-            kvm_make_request(KVM_REQ_SCAN_IOAPIC, vcpu)
-        kvm_ioapic_update_eoi(vcpu, vcpu.kvm.ioapic, vector, apic.tmr >> vector & 1 == 1)
+    if vector not in vcpu.ioapic_handled_vectors:
+        return
+    if vector == vcpu.highest_stale_pending_ioapic_eoi and vcpu.kvm.host.has("stale_eoi_rescans"):
+        kvm_make_request(KVM_REQ_SCAN_IOAPIC, vcpu)
+    if vcpu.kvm.irqchip == "split":
+        if not kvm_lapic_suppress_eoi_broadcast(apic):
+            vcpu.pending_ioapic_eoi = vector
+            kvm_make_request(KVM_REQ_IOAPIC_EOI_EXIT, vcpu)
+        return
+    kvm_ioapic_update_eoi(vcpu, vcpu.kvm.ioapic, vector, apic.tmr >> vector & 1 == 1)
 
 
 def pv_eoi_enabled(vcpu: KvmVcpu) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import KvmLapic, KvmVcpu
+from kvmmodel.kvm.types import Kvm, KvmLapic, KvmVcpu
 from kvmmodel.silicon import apic as hw
 
 APIC_TASKPRI, APIC_PROCPRI = hw.APIC_TASKPRI, hw.APIC_PROCPRI
@@ -65,6 +65,27 @@ def kvm_apic_accept_pic_intr(vcpu: KvmVcpu) -> bool:
     lvt0 = kvm_lapic_get_reg(vcpu.apic, hw.APIC_LVT0)
     open_ = not lvt0 & hw.APIC_LVT_MASKED and lvt0 & hw.APIC_MODE_MASK == hw.APIC_DM_EXTINT
     return not kvm_apic_hw_enabled(vcpu.apic) or open_
+
+
+def advertises_suppress_eoi_broadcast(kvm: Kvm) -> bool:
+    """What LVR's bit 24 says; by default only where the IOAPIC is userspace's."""
+    chosen = kvm.suppress_eoi_broadcast
+    return kvm.irqchip == "split" if chosen == "quirked" else chosen == "enabled"
+
+
+@kernel("arch/x86/kvm/lapic.c", since="6.18")
+def kvm_lapic_suppress_eoi_broadcast(apic: KvmLapic) -> bool:
+    """Whether the guest's choice, in SVR, not to broadcast EOIs is respected.
+
+    By default not where the IOAPIC is userspace's, though it is offered there; KVM's own never sees that choice unless
+    userspace loads it into SVR.
+    """
+    if not kvm_lapic_get_reg(apic, hw.APIC_SPIV) & hw.APIC_SPIV_DIRECTED_EOI:
+        return False
+    kvm = apic.vcpu.kvm
+    return (
+        kvm.irqchip != "split" if kvm.suppress_eoi_broadcast == "quirked" else kvm.suppress_eoi_broadcast == "enabled"
+    )
 
 
 def apic_lvtt_tscdeadline(apic: KvmLapic) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from kvmmodel.kvm.ioapic import kvm_rtc_eoi_tracking_restore_one
 from kvmmodel.kvm.lapic.access import apic_set_spiv
 from kvmmodel.kvm.lapic.advance import initial_timer_advance
 from kvmmodel.kvm.lapic.icr import icr_is_one_register
@@ -11,6 +12,7 @@ from kvmmodel.kvm.lapic.map import kvm_recalculate_apic_map
 from kvmmodel.kvm.lapic.priority import apic_update_ppr, kvm_lapic_update_cr8_intercept
 from kvmmodel.kvm.lapic.registers import (
     LVT_MASKS,
+    advertises_suppress_eoi_broadcast,
     apic_x2apic_mode,
     kvm_apic_hw_enabled,
     kvm_lapic_get_reg,
@@ -34,7 +36,7 @@ FILE = "arch/x86/kvm/lapic.c"
 
 @kernel(FILE)
 def kvm_create_lapic(vcpu: KvmVcpu) -> None:
-    hrtimer = Hrtimer(vcpu, vcpu.cpu, apic_timer_fn)
+    hrtimer = Hrtimer(vcpu.cpu, lambda: apic_timer_fn(vcpu.apic), vcpu.vcpu_id)
     vcpu.kvm.host.timers.append(hrtimer)
     vcpu.apic = KvmLapic(vcpu, KvmTimer(hrtimer, timer_advance_ns=initial_timer_advance(vcpu.kvm.host.params)))
     vcpu.apic.apic_base = hw.MSR_IA32_APICBASE_ENABLE  # the rest by kvm_lapic_reset
@@ -86,7 +88,7 @@ def _reset_icr(apic: KvmLapic) -> None:
 def kvm_apic_version(apic: KvmLapic) -> int:
     """Version 0x14 with 6 LVT entries; bit 24 offers directed EOI where the IOAPIC is userspace's."""
     kvm = apic.vcpu.kvm
-    directed = 1 << 24 if kvm.x2apic_cpuid and kvm.irqchip == "split" else 0
+    directed = 1 << 24 if kvm.x2apic_cpuid and advertises_suppress_eoi_broadcast(kvm) else 0
     return 0x14 | (apic.nr_lvt - 1) << 16 | directed
 
 
@@ -212,5 +214,7 @@ def kvm_apic_set_state(vcpu: KvmVcpu, page: bytes) -> None:
     apic.regs.pop(hw.APIC_TMCCT, None)
     kvm_apic_update_apicv(apic)
     kvm_make_request(KVM_REQ_EVENT, vcpu)
+    if vcpu.kvm.ioapic is not None:
+        kvm_rtc_eoi_tracking_restore_one(vcpu)
     apic.arb_prio = 0
     kvm_lapic_update_cr8_intercept(vcpu)

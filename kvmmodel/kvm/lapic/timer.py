@@ -28,7 +28,10 @@ def kvm_apic_local_deliver(apic: KvmLapic, lvt_type: int) -> int:
     if not kvm_apic_hw_enabled(apic) or reg & hw.APIC_LVT_MASKED:
         return 0
     trig_mode = reg & hw.APIC_INT_LEVELTRIG != 0
-    return __apic_accept_irq(apic, reg & hw.APIC_MODE_MASK, reg & hw.APIC_VECTOR_MASK, True, trig_mode)
+    accepted = __apic_accept_irq(apic, reg & hw.APIC_MODE_MASK, reg & hw.APIC_VECTOR_MASK, True, trig_mode)
+    if accepted and lvt_type == hw.APIC_LVTPC and not apic.vcpu.kvm.host.has("pmi_leaves_lvtpc"):
+        kvm_lapic_set_reg(apic, lvt_type, reg | hw.APIC_LVT_MASKED)
+    return accepted
 
 
 @kernel(FILE)

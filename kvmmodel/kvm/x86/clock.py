@@ -37,7 +37,7 @@ def kvm_gen_kvmclock_update(vcpu: KvmVcpu) -> None:
         return
     kvm_make_request(KVM_REQ_CLOCK_UPDATE, vcpu)
     if kvm.kvmclock_update_work is None:
-        kvm.kvmclock_update_work = DelayedWork(lambda: kvmclock_update_fn(kvm))
+        kvm.kvmclock_update_work = DelayedWork(lambda: kvmclock_update_fn(kvm), background=True)
     schedule_delayed_work(kvm.host, kvm.kvmclock_update_work, KVMCLOCK_UPDATE_DELAY)
 
 

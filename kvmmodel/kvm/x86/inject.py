@@ -8,7 +8,15 @@ from kvmmodel.kvm.lapic.priority import kvm_apic_ack_interrupt, kvm_apic_has_int
 from kvmmodel.kvm.lapic.state import kvm_lapic_reset
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
-from kvmmodel.kvm.requests import KVM_REQ_EVENT, KVM_REQ_NMI, KVM_REQ_SMI, kvm_check_request, kvm_make_request
+from kvmmodel.kvm.pmu import kvm_pmu_deliver_pmi
+from kvmmodel.kvm.requests import (
+    KVM_REQ_EVENT,
+    KVM_REQ_NMI,
+    KVM_REQ_PMI,
+    KVM_REQ_SMI,
+    kvm_check_request,
+    kvm_make_request,
+)
 from kvmmodel.kvm.runnable import (
     kvm_apic_has_pending_init_or_sipi,
     kvm_apic_init_sipi_allowed,
@@ -111,7 +119,12 @@ def kvm_event_needs_reinjection(vcpu: KvmVcpu) -> bool:
 @kernel(IRQ)
 def kvm_cpu_get_extint(vcpu: KvmVcpu) -> int:
     """The 8259s' acknowledge cycle. The local APIC does not hear of it: no IRR, no ISR, and PPR does not count."""
-    return kvm_pic_read_irq(vcpu.kvm) if kvm_cpu_has_extint(vcpu) else -1
+    if not kvm_cpu_has_extint(vcpu):
+        return -1
+    if vcpu.kvm.pic is not None:
+        return kvm_pic_read_irq(vcpu.kvm)
+    vector, vcpu.pending_external_vector = vcpu.pending_external_vector, -1
+    return vector
 
 
 @kernel(IRQ)
@@ -184,7 +197,9 @@ def kvm_vcpu_reset(vcpu: KvmVcpu, init_event: bool) -> None:
 
 
 def take_smi_and_nmi_requests(vcpu: KvmVcpu) -> None:
-    """The request phase's part of SMIs and NMIs."""
+    """The request phase's part of PMIs, SMIs and NMIs."""
+    if kvm_check_request(KVM_REQ_PMI, vcpu):
+        kvm_pmu_deliver_pmi(vcpu)
     if kvm_check_request(KVM_REQ_SMI, vcpu):
         process_smi(vcpu)
     if kvm_check_request(KVM_REQ_NMI, vcpu):

@@ -1,8 +1,16 @@
-"""IN and OUT: a device in the kernel answers, here the 8259s, or userspace does. No string instructions."""
+"""IN and OUT: a device in the kernel answers, the 8259s or the PIT, or userspace does. No string instructions."""
 
 from __future__ import annotations
 
 from kvmmodel.events import KvmPio
+from kvmmodel.kvm.i8254_ports import (
+    pit_in_range,
+    pit_ioport_read,
+    pit_ioport_write,
+    speaker_in_range,
+    speaker_ioport_read,
+    speaker_ioport_write,
+)
 from kvmmodel.kvm.i8259_ports import in_range, picdev_read, picdev_write
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
@@ -73,13 +81,24 @@ def emulator_pio_in(vcpu: KvmVcpu, size: int, port: int) -> bool:
 @kernel(MAIN)
 def kvm_io_bus_write(vcpu: KvmVcpu, port: int, size: int, value: int) -> bool:
     """False: no device has the port."""
-    if not in_range(vcpu.kvm, port):
+    kvm = vcpu.kvm
+    if in_range(kvm, port):
+        picdev_write(kvm, port, size, value)
+    elif pit_in_range(kvm, port):
+        pit_ioport_write(kvm, port, value)
+    elif speaker_in_range(kvm, port):
+        speaker_ioport_write(kvm, value)
+    else:
         return False
-    picdev_write(vcpu.kvm, port, size, value)
     return True
 
 
 @kernel(MAIN)
 def kvm_io_bus_read(vcpu: KvmVcpu, port: int, size: int) -> int | None:
     """None: no device has the port."""
-    return picdev_read(vcpu.kvm, port, size) if in_range(vcpu.kvm, port) else None
+    kvm = vcpu.kvm
+    if in_range(kvm, port):
+        return picdev_read(kvm, port, size)
+    if pit_in_range(kvm, port):
+        return pit_ioport_read(kvm, port)
+    return speaker_ioport_read(kvm) if speaker_in_range(kvm, port) else None

@@ -5,8 +5,8 @@ These are generators because they span VMRUN and schedule(); everything that the
 
 from __future__ import annotations
 
+from kvmmodel.kvm.eoi_scan import vcpu_scan_ioapic
 from kvmmodel.kvm.host_irqs import take_irqs
-from kvmmodel.kvm.ioapic import vcpu_scan_ioapic
 from kvmmodel.kvm.kvm_main import kvm_vcpu_halt, set_mode, wait_for_events
 from kvmmodel.kvm.lapic.eoi import kvm_lapic_sync_from_vapic, kvm_lapic_sync_to_vapic
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
@@ -16,6 +16,7 @@ from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import (
     KVM_REQ_EVENT,
+    KVM_REQ_IOAPIC_EOI_EXIT,
     KVM_REQ_MIGRATE_TIMER,
     KVM_REQ_SCAN_IOAPIC,
     KVM_REQ_UNBLOCK,
@@ -36,6 +37,12 @@ from kvmmodel.kvm.types import (
     Run,
 )
 from kvmmodel.kvm.x86.clock import take_clock_requests
+from kvmmodel.kvm.x86.extint import (
+    dm_request_for_irq_injection,
+    exit_for_ioapic_eoi,
+    exit_for_irq_window,
+    kvm_cpu_accept_dm_intr,
+)
 from kvmmodel.kvm.x86.fastpath import EXIT_FASTPATH_REENTER_GUEST
 from kvmmodel.kvm.x86.inject import kvm_apic_accept_events, kvm_check_and_inject_events, take_smi_and_nmi_requests
 
@@ -55,6 +62,8 @@ def vcpu_run(vcpu: KvmVcpu) -> Run:
         kvm_check_request(KVM_REQ_UNBLOCK, vcpu)
         if apic_has_pending_timer(vcpu):
             kvm_inject_pending_timer_irqs(vcpu)
+        if exit_for_irq_window(vcpu):
+            return 0
         if vcpu.kvm.host.current.need_resched:
             yield from xfer_to_guest_mode_handle_work(vcpu)
 
@@ -99,13 +108,18 @@ def vcpu_enter_guest(vcpu: KvmVcpu) -> Run:
         kvm_check_request(KVM_REQ_MIGRATE_TIMER, vcpu)
         take_clock_requests(vcpu)
         take_smi_and_nmi_requests(vcpu)
+        if kvm_check_request(KVM_REQ_IOAPIC_EOI_EXIT, vcpu) and exit_for_ioapic_eoi(vcpu):
+            return 0
         if kvm_check_request(KVM_REQ_SCAN_IOAPIC, vcpu):
             vcpu_scan_ioapic(vcpu)
-    if kvm_check_request(KVM_REQ_EVENT, vcpu):
+    window = dm_request_for_irq_injection(vcpu) and kvm_cpu_accept_dm_intr(vcpu)
+    if kvm_check_request(KVM_REQ_EVENT, vcpu) or window:
         kvm_apic_accept_events(vcpu)
         if vcpu.mp_state != KVM_MP_STATE_RUNNABLE:
             return 1
         kvm_check_and_inject_events(vcpu)
+        if window:
+            ops.enable_irq_window(vcpu)
         if apic_enabled(vcpu.apic):
             kvm_lapic_update_cr8_intercept(vcpu)
             kvm_lapic_sync_to_vapic(vcpu)
