@@ -8,9 +8,12 @@ Operations are tuples, a name and its arguments; ``v`` is the index of a vCPU.
     ("wrmsr", v, index, value)            KVM_SET_MSRS of one
     ("rdmsr", v, index)                   KVM_GET_MSRS of one
     ("lapic", v, ((offset, value), ...))  KVM_SET_LAPIC of what KVM_GET_LAPIC gives, with these 32-bit words changed
+    ("ack", v)                            KVM_SET_LAPIC, the highest vector of IRR moved to ISR
     ("pic", chip, state)                  KVM_SET_IRQCHIP of an 8259: 16 bytes in hexadecimal
     ("ioapic", ((index, value), ...))     KVM_SET_IRQCHIP of the IOAPIC as it is, with these fields changed: 0 to 23
                                           the entries, else "irr", "id", "ioregsel"
+    ("pit", state)                        KVM_SET_PIT2: 112 bytes in hexadecimal
+    ("reinject", flag)                    KVM_REINJECT_CONTROL
     ("mp", v, state)                      KVM_SET_MP_STATE, a number
     ("nmi", v)                            KVM_NMI
     ("interrupt", v, vector)              KVM_INTERRUPT
@@ -38,11 +41,12 @@ class Case:
     ops: tuple[Op, ...]
     vcpus: int = 1
     split: bool = False
+    pit: bool = False
     api: int = 0
     watch: bool = True
 
     def __str__(self) -> str:
-        options = f"vcpus={self.vcpus}, split={self.split}, api={self.api}, watch={self.watch}"
+        options = f"vcpus={self.vcpus}, split={self.split}, pit={self.pit}, api={self.api}, watch={self.watch}"
         lines = [f"    {op!r},  # {i}" for i, op in enumerate(self.ops)]
         return "\n".join(["Case((", *lines, f"), {options})"])
 

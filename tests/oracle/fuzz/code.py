@@ -1,6 +1,7 @@
 """Machine code of the guest: one step per vCPU, in real mode, with 4 GiB behind DS. What it read is in EAX at the end.
 
-The last instruction is an OUT to STEP_PORT. Each vector's handler tells its number, and returns; the one of #GP ends
+The last instruction is an OUT to STEP_PORT. The one before is an OUT as well: this vendor's module emulates on after
+what the guest did, and what that asked for happens on the next way into the guest. Each vector's handler tells its number, and returns; the one of #GP ends
 the step.
 """
 
@@ -25,9 +26,10 @@ from tests.oracle.real_guest import (
 )
 
 MEMORY, CODE, CELLS, STACK = 0x10000, 0x2000, 0x8000, 0xF000
-STEP, HIGH, NOP = b"\x66\xe7\xe1", b"\x66\xe7\xe2", b"\x90"  # OUT of EAX
+STEP, HIGH, PAUSE, NOP = b"\x66\xe7\xe1", b"\x66\xe7\xe2", b"\x66\xe7\xe4", b"\x90"  # OUTs of EAX
 SWAP_EAX_EDX, RDMSR, WRMSR = b"\x66\x92", b"\x0f\x32", b"\x0f\x30"
 VECTOR_PORT = 0xE3
+WINDOWS = 4  # exits with IF=1: this vendor's module injects on the way back, one at a time
 
 
 def code_at(v: int) -> int:
@@ -75,7 +77,7 @@ def assemble(instruction: tuple[Any, ...]) -> bytes:
     elif name == "in":
         code = mov_dx(args[0]) + IN_AL_DX
     elif name == "open":
-        code = STI + NOP + NOP + CLI
+        code = STI + NOP + PAUSE * WINDOWS + NOP + CLI
     else:
         code = NOP
-    return code + STEP
+    return code + PAUSE + STEP

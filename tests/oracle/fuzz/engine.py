@@ -22,6 +22,8 @@ def check(case: Case, histogram: Histogram | None = None) -> None:
         try:
             _states(case, kernel, model, None)
             for op in case.ops:
+                if op[0] == "guest" and op[2] == "open" and _closed(kernel, model, op[1]):
+                    op = (*op[:2], "nop")
                 ours, theirs = model.do(op), kernel.do(op)
                 if ours != theirs:
                     raise Difference(_told(case, op, [f"gives: kernel {theirs!r}, model {ours!r}"]))
@@ -30,6 +32,12 @@ def check(case: Case, histogram: Histogram | None = None) -> None:
                     histogram.add(op, theirs)
         finally:
             kernel.close()
+
+
+def _closed(kernel: Kernel, model: Model, v: int) -> bool:
+    """Whether a guest may not be opened: see NOT_COMPARED; or it would not end, or take vector 2, 13 or so."""
+    pics = [] if kernel.case.split else kernel.state(False).chips[:2]
+    return model.local_vector(v) or any(pic[10] or pic[5] < 0x20 for pic in pics)
 
 
 def _states(case: Case, kernel: Kernel, model: Model, op: Op | None) -> None:

@@ -1,4 +1,4 @@
-"""How often each operation had each outcome. A class is an operation's kind and what came of it."""
+"""How often each operation had each outcome. A class is a kind of operation and what came of it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,24 @@ from dataclasses import dataclass, field
 from tests.oracle.fuzz.case import Op
 
 LEAST = 0.01
-EINVAL, ENXIO, EEXIST = -22, -6, -17
 ERRORS = {-22: "-EINVAL", -6: "-ENXIO", -17: "-EEXIST", -1: "-1"}
+CHIPS = {"pic": "KVM_SET_IRQCHIP 8259", "ioapic": "KVM_SET_IRQCHIP IOAPIC"}
+NAMES = CHIPS | {
+    "msi": "KVM_SIGNAL_MSI",
+    "line": "KVM_IRQ_LINE_STATUS",
+    "routing": "KVM_SET_GSI_ROUTING",
+    "lapic": "KVM_SET_LAPIC",
+    "ack": "KVM_SET_LAPIC, IRR to ISR",
+    "pit": "KVM_SET_PIT2",
+    "reinject": "KVM_REINJECT_CONTROL",
+    "mp": "KVM_SET_MP_STATE",
+    "nmi": "KVM_NMI",
+    "interrupt": "KVM_INTERRUPT",
+    "api": "KVM_CAP_X2APIC_API",
+    "wrmsr": "KVM_SET_MSRS",
+    "rdmsr": "KVM_GET_MSRS",
+}
+NMI = 2
 
 
 @dataclass
@@ -25,13 +41,13 @@ class Histogram:
 
     def rare(self) -> list[str]:
         """Classes that are fewer than one in a hundred."""
-        total = self.operations
-        return [f"{name}: {outcome}" for (name, outcome), n in sorted(self.counts.items()) if n < LEAST * total]
+        least = LEAST * self.operations
+        return [f"{name}: {outcome}" for (name, outcome), n in sorted(self.counts.items()) if n < least]
 
     def __str__(self) -> str:
         total = self.operations
-        rows = [f"  {n:8}  {n / total:6.1%}  {name}: {outcome}" for (name, outcome), n in sorted(self.counts.items())]
-        return "\n".join([f"{total} operations, {len(rows)} classes:", *rows])
+        rows = [f"  {n:7}  {n / total:6.2%}  {name}: {outcome}" for (name, outcome), n in sorted(self.counts.items())]
+        return "\n".join([f"{total} operations in {len(rows)} classes:", *rows])
 
 
 def classify(op: Op, result: object) -> tuple[str, str]:
@@ -40,22 +56,34 @@ def classify(op: Op, result: object) -> tuple[str, str]:
         return _guest(op, result)
     if name in ("wrmsr", "rdmsr"):
         taken = result is not None if name == "rdmsr" else result == 1
-        return f"{name} {_msr(op[2])}", "taken" if taken else "refused"
-    if isinstance(result, int) and name in ("msi", "line"):
-        return name, ERRORS.get(result, "2 and more" if result > 1 else str(result))
-    return name, ERRORS.get(result, str(result))  # type: ignore[call-overload, no-any-return]
+        return f"{NAMES[name]} {_msr(op[2])}", "taken" if taken else "refused"
+    assert isinstance(result, int)
+    if name in ("msi", "line"):
+        return NAMES[name], "2 and more" if result > 1 else ERRORS.get(result, str(result))
+    if name in CHIPS and result:
+        return "KVM_SET_IRQCHIP", ERRORS[result]
+    return NAMES[name], ERRORS.get(result, str(result))
 
 
 def _msr(index: int) -> str:
-    return "of the x2APIC" if 0x800 <= index < 0x900 else "other"
+    return "x2APIC" if 0x800 <= index < 0x900 else "other"
 
 
 def _guest(op: Op, result: object) -> tuple[str, str]:
-    """By the device that the instruction reaches, and by what happened besides."""
-    instruction = op[2]
-    where = ""
-    if instruction in ("read", "write"):
-        where = " local APIC" if op[3] >> 12 == 0xFEE00 else " IOAPIC"
+    """What comes to the guest in a step is a class of its own, whatever the step's instruction; else that is."""
+    instruction, args = op[2], op[3:]
     _, happened = result  # type: ignore[misc]
-    names = {"NMI" if h == 2 else h if isinstance(h, str) else h[0] if isinstance(h, tuple) else "vector" for h in happened}
-    return f"guest {instruction}{where}", " and ".join(sorted(names)) or "done"
+    if any(isinstance(what, tuple) for what in happened):
+        return "guest", "KVM_EXIT_IOAPIC_EOI"
+    if NMI in happened:
+        return "guest", "an NMI comes"
+    if any(isinstance(what, int) for what in happened):
+        return "guest", "an ExtINT comes"
+    where = ""
+    if instruction in ("read", "write", "ipi"):
+        where = " IOAPIC" if args[0] >> 12 == 0xFEC00 else " local APIC"
+    elif instruction in ("in", "out"):
+        where = " 8259" if args[0] in (0x20, 0x21, 0xA0, 0xA1, 0x4D0, 0x4D1) else " PIT"
+    elif instruction in ("rdmsr", "wrmsr"):
+        where = " MSR"
+    return f"guest {instruction}{where}", "#GP" if happened else "done"

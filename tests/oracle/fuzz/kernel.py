@@ -20,9 +20,10 @@ from tests.oracle.real_guest import GET_SREGS, GET_VCPU_MMAP_SIZE, RUN, SET_MEMO
 
 GET_MP_STATE, SET_MP_STATE, INTERRUPT, NMI = 0x8004AE98, 0x4004AE99, 0x4004AE86, 0xAE9A
 CREATE_PIT2, GET_PIT2, SET_PIT2 = 0x4040AE77, 0x8070AE9F, 0x4070AEA0
+REINJECT_CONTROL, SPEAKER = 0xAE71, 1
 CAP_SPLIT_IRQCHIP, IOAPIC_PINS = 121, 24
 EXIT_IO, EXIT_MMIO, EXIT_IOAPIC_EOI = 2, 6, 26
-STEP_PORT, HIGH_PORT, VECTOR_PORT = 0xE1, 0xE2, 0xE3
+STEP_PORT, HIGH_PORT, VECTOR_PORT, PAUSE_PORT = 0xE1, 0xE2, 0xE3, 0xE4
 GP_VECTOR = 13
 READING = ("read", "rdmsr", "in")
 IOAPIC_FIELDS = {"ioregsel": (8, "<I"), "id": (12, "<I"), "irr": (16, "<I"), "base": (0, "<Q")}
@@ -45,6 +46,16 @@ def words(page: bytes, changes: Sequence[tuple[int, int]]) -> bytes:
     return bytes(made)
 
 
+def acknowledged(page: bytes) -> bytes:
+    """A local APIC's page with the highest vector of IRR, if there is one, in ISR instead."""
+    for vector in reversed(range(256)):
+        at, mask = (vector >> 5) * 16, 1 << (vector & 31)
+        irr, isr = (int(struct.unpack_from("<I", page, base + at)[0]) for base in (0x200, 0x100))
+        if irr & mask:
+            return words(page, ((0x200 + at, irr & ~mask), (0x100 + at, isr | mask)))
+    return page
+
+
 class Kernel:
     """A VM with 64 KiB of memory in which each vCPU executes what a step says."""
 
@@ -57,6 +68,8 @@ class Kernel:
             self._checked(self.vm, k.ENABLE_CAP, struct.pack("<IIQ88x", CAP_SPLIT_IRQCHIP, 0, IOAPIC_PINS))
         else:
             fcntl.ioctl(self.vm, k.CREATE_IRQCHIP, 0)
+        if case.pit:
+            self._checked(self.vm, CREATE_PIT2, struct.pack("<I60x", SPEAKER))
         if case.api:
             self._checked(self.vm, k.ENABLE_CAP, struct.pack("<IIQ88x", k.CAP_X2APIC_API, 0, case.api))
         self.memory = mmap.mmap(-1, MEMORY)
@@ -90,7 +103,8 @@ class Kernel:
         lapics = tuple(self._checked(fd, k.GET_LAPIC, bytes(1024)) for fd in self.vcpus)
         chips = () if self.case.split else tuple(self._chip(i) for i in range(3))
         mp = tuple(self._mp_state(v) for v in range(len(self.vcpus))) if watch else ()
-        return State(lapics, chips, b"", mp)
+        pit = self._checked(self.vm, GET_PIT2, bytes(112)) if self.case.pit else b""
+        return State(lapics, chips, pit, mp)
 
     def _chip(self, chip: int) -> bytes:
         after = self._checked(self.vm, k.GET_IRQCHIP, struct.pack("<II512x", chip, 0))
@@ -127,6 +141,10 @@ class Kernel:
         page = self._checked(self.vcpus[v], k.GET_LAPIC, bytes(1024))
         return self._ioctl(self.vcpus[v], k.SET_LAPIC, words(page, changes))[0]
 
+    def do_ack(self, v: int) -> int:
+        page = self._checked(self.vcpus[v], k.GET_LAPIC, bytes(1024))
+        return self._ioctl(self.vcpus[v], k.SET_LAPIC, acknowledged(page))[0]
+
     def do_pic(self, chip: int, state: str) -> int:
         return self._set_chip(chip, bytes.fromhex(state))
 
@@ -145,6 +163,12 @@ class Kernel:
 
     def do_interrupt(self, v: int, vector: int) -> int:
         return self._ioctl(self.vcpus[v], INTERRUPT, struct.pack("<I", vector & 0xFFFFFFFF))[0]
+
+    def do_pit(self, state: str) -> int:
+        return self._ioctl(self.vm, SET_PIT2, bytes.fromhex(state))[0]
+
+    def do_reinject(self, reinject: int) -> int:
+        return self._ioctl(self.vm, REINJECT_CONTROL, struct.pack("<B31x", reinject))[0]
 
     def do_api(self, flags: int) -> int:
         return self._ioctl(self.vm, k.ENABLE_CAP, struct.pack("<IIQ88x", k.CAP_X2APIC_API, 0, flags))[0]
@@ -178,16 +202,18 @@ class Kernel:
                 continue
             (reason,) = struct.unpack_from("<I", run, 8)
             if reason == EXIT_IOAPIC_EOI:
-                happened.append(("eoi", run[32]))
+                happened.append(("ioapic_eoi", run[32]))
                 continue
             _, size, port, _, offset = struct.unpack_from("<BBHIQ", run, 32)
-            if reason != EXIT_IO or port not in (STEP_PORT, HIGH_PORT, VECTOR_PORT):
+            if reason != EXIT_IO or not STEP_PORT <= port <= PAUSE_PORT:
                 raise AssertionError(f"unexpected exit {reason}, port {port:#x}")
             value = int.from_bytes(run[offset : offset + size], "little")
             if port == STEP_PORT:
                 return high << 32 | value, tuple(happened)
             if port == HIGH_PORT:
                 high = value
+            elif port == PAUSE_PORT:
+                continue
             elif value == GP_VECTOR:
                 return 0, (*happened, "#GP")
             else:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
 from kvmmodel import Host, MsrError
-from kvmmodel.guest.cpu import Insn, Level
+from kvmmodel.guest.cpu import GuestCpu, Insn, Level
 from kvmmodel.kvm import ioctl
 from kvmmodel.kvm.irqchip import IoapicRoute, MsiRoute, PicRoute, Route
+from kvmmodel.kvm.lapic.priority import kvm_apic_has_interrupt
 from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.machine.loop import take_turn
 from tests.oracle.fuzz.case import Case, Op, State
-from tests.oracle.fuzz.kernel import READING, edited, words
+from tests.oracle.fuzz.kernel import READING, acknowledged, edited, words
 
-EINVAL, ENXIO = 22, 19
+EINVAL, ENXIO = 22, 6
 MP_STATES = ("runnable", "uninitialized", "init_received", "halted", "sipi_received")
 STEP_PORT = 0xE1
 MANY_TURNS = 1000
@@ -32,38 +33,21 @@ def host() -> Host:
     return made
 
 
-def _get_irqchip(vm, chip):
-    import struct
-    if chip < 2: return vm.get_pic(chip)
-    irr, table = vm.get_ioapic()
-    io = vm.machine.kvm.ioapic
-    return struct.pack("<QIIII24Q", 0xfec00000, io.ioregsel, io.id, irr, 0, *table)
-
-
-def _set_irqchip(vm, chip, state):
-    import struct
-    if chip < 2: return vm.set_pic(chip, state)
-    if chip > 2: raise ValueError
-    f = struct.unpack("<QIIII24Q", state)
-    io = vm.machine.kvm.ioapic
-    io.ioregsel, io.id = f[1], f[2]
-    vm.set_ioapic(f[3], f[5:])
-
-
 class Model:
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.vm = host().create_vm(case.vcpus, trace=False, stacks=False, smm=False)
+        chips = {"irqchip": "split"} if case.split else {"irqchip": "kernel", "pit": "reinject" if case.pit else None}
+        self.vm = host().create_vm(case.vcpus, trace=False, stacks=False, smm=False, **chips)
         self.machine = self.vm.machine
         self.machine.host.sink = None
         if case.api:
             self.vm.enable_x2apic_api(case.api)
         self.born = time.monotonic_ns()
-        self.exits: list[object] = []
+        self.happened: list[object] = []  # in a step: vectors that the guest took, exits
         self.vm.user_exits.append(self._exited)
         self.queues: list[deque[Insn]] = [deque() for _ in self.vm.vcpus]
         for v, vcpu in enumerate(self.vm.vcpus):
-            self.vm.world.idt[v] = dict.fromkeys(range(256), "none")
+            vcpu.inside.handler = self._handler
             vcpu.inside.levels.append(Level(self._program(v)))
         self.result = 0
 
@@ -74,16 +58,21 @@ class Model:
         while True:
             self.result = yield self.queues[v].popleft()
 
+    def _handler(self, guest: GuestCpu, vector: int) -> Iterator[Insn]:
+        """It does nothing but return."""
+        self.happened.append(vector)
+        yield from ()
+
     def _exited(self, vcpu: KvmVcpu) -> None:
-        self.exits.append(vcpu.exit)
+        self.happened.append(vcpu.exit)
 
     def state(self, watch: bool) -> State:
         self._catch_up()
         vcpus = self.vm.vcpus
         lapics = tuple(vcpu.get_lapic() for vcpu in vcpus)
-        chips = () if self.case.split else tuple(_get_irqchip(self.vm, i) for i in range(3))
+        chips = () if self.case.split else tuple(self.vm.get_irqchip(i) for i in range(3))
         mp = tuple(MP_STATES.index(vcpu.get_mp_state()) for vcpu in vcpus) if watch else ()
-        return State(lapics, chips, b"", mp)
+        return State(lapics, chips, self.vm.get_pit2() if self.case.pit else b"", mp)
 
     def _catch_up(self) -> None:
         """Virtual time goes as real time does."""
@@ -116,25 +105,31 @@ class Model:
             return None
 
     def do_lapic(self, v: int, changes: Sequence[tuple[int, int]]) -> int:
+        return self._set_lapic(v, lambda page: words(page, changes))
+
+    def _set_lapic(self, v: int, change: Callable[[bytes], bytes]) -> int:
         vcpu = self.vm.vcpus[v]
         try:
-            vcpu.set_lapic(words(vcpu.get_lapic(), changes))
+            vcpu.set_lapic(change(vcpu.get_lapic()))
         except ValueError:
             return -EINVAL
         return 0
+
+    def do_ack(self, v: int) -> int:
+        return self._set_lapic(v, acknowledged)
 
     def do_pic(self, chip: int, state: str) -> int:
         return self._set_chip(chip, bytes.fromhex(state))
 
     def do_ioapic(self, changes: Sequence[tuple[int | str, int]]) -> int:
-        state = bytes(216) if self.case.split else _get_irqchip(self.vm, 2)
+        state = bytes(216) if self.case.split else self.vm.get_irqchip(2)
         return self._set_chip(2, edited(state, changes))
 
     def _set_chip(self, chip: int, state: bytes) -> int:
         try:
-            _set_irqchip(self.vm, chip, state)
+            self.vm.set_irqchip(chip, state)
         except ValueError:
-            return -EINVAL
+            return -ENXIO if self.case.split else -EINVAL
         return 0
 
     def do_mp(self, v: int, state: int) -> int:
@@ -150,6 +145,14 @@ class Model:
 
     def do_interrupt(self, v: int, vector: int) -> int:
         return self.vm.vcpus[v].interrupt(vector)
+
+    def do_pit(self, state: str) -> int:
+        self.vm.set_pit2(bytes.fromhex(state))
+        return 0
+
+    def do_reinject(self, reinject: int) -> int:
+        self.vm.reinject_control(bool(reinject))
+        return 0
 
     def do_api(self, flags: int) -> int:
         try:
@@ -171,22 +174,26 @@ class Model:
         """KVM_RUN of this one vCPU, until the last of the instructions exits."""
         vcpu, cpu = self.vm.vcpus[v], self.machine.host.cpus[v]
         self.queues[v].extend(insns)
-        self.exits.clear()
-        handled, faults, self.result = vcpu.inside.handled.copy(), vcpu.inside.faults, 0
+        self.happened.clear()
+        faults, self.result = vcpu.inside.faults, 0
         cpu.now, cpu.current, vcpu.kvm_vcpu.task.state = max(cpu.now, self.machine.now), vcpu.kvm_vcpu.task, "running"
         for _ in range(MANY_TURNS):
             take_turn(self.machine, cpu)
-            if self.exits and self.exits[-1] == ("io", STEP_PORT, 0):
+            if self.happened and self.happened[-1] == ("io", STEP_PORT, 0):
                 break
         else:
             raise AssertionError(f"the model's guest does not end {insns}")
         cpu.current, vcpu.kvm_vcpu.task.state = None, "blocked"
-        happened: list[object] = [*(exit for exit in self.exits[:-1]), *(vcpu.inside.handled - handled).elements()]
+        happened = tuple(self.happened[:-1])
         if faults:
-            happened.append("#GP")
             faults.clear()
-            return 0, tuple(happened)
-        return self.result, tuple(happened)
+            return 0, (*happened, "#GP")
+        return self.result, happened
+
+    def local_vector(self, v: int) -> bool:
+        """Whether the local APIC has a vector for a guest with IF=1, or one in service."""
+        vcpu = self.vm.vcpus[v]
+        return kvm_apic_has_interrupt(vcpu.kvm_vcpu) != -1 or vcpu.lapic.isr != 0
 
 
 def _insns(instruction: Sequence[object]) -> Iterator[Insn]:

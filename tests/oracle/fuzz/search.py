@@ -15,7 +15,7 @@ from tests.oracle.fuzz.histogram import Histogram
 
 def search(number: int, examples: int, histogram: Histogram, progress: Callable[[], None] = lambda: None) -> str | None:
     """Run so many cases of this seed. What differs in the smallest case that does, None: nothing does."""
-    worst: list[Case] = []
+    worst: list[tuple[Case, Exception]] = []
 
     @seed(number)
     @settings(
@@ -31,8 +31,8 @@ def search(number: int, examples: int, histogram: Histogram, progress: Callable[
     def run(case: Case) -> None:
         try:
             check(case, None if worst else histogram)
-        except Exception:
-            worst[:] = [case]
+        except Exception as error:
+            worst[:] = [(case, error)]
             raise
         progress()
 
@@ -41,7 +41,7 @@ def search(number: int, examples: int, histogram: Histogram, progress: Callable[
     except Exception:
         if not worst:
             raise
-        return told(smallest(worst[0]))
+        return told(*worst[0])
     return None
 
 
@@ -62,8 +62,9 @@ def smallest(case: Case) -> Case:
     return case
 
 
-def told(case: Case) -> str:
-    error = fails(case)
-    if error is None:
-        return f"not the same twice, so it depends on something else than the case:\n{case}"
+def told(case: Case, error: Exception) -> str:
+    if not fails(case):
+        return f"seen once, not again with the same case, so it depends on something else:\n{error}"
+    case = smallest(case)
+    error = fails(case) or error
     return str(error) if isinstance(error, Difference) else f"{type(error).__name__}: {error}\n{case}"
