@@ -6,6 +6,7 @@ Operations are tuples, a name and its arguments; ``v`` is the index of a vCPU.
     ("line", gsi, level)                  KVM_IRQ_LINE_STATUS
     ("routing", ((gsi, route, ...), ...)) KVM_SET_GSI_ROUTING
     ("wrmsr", v, index, value)            KVM_SET_MSRS of one
+                                          value "far": a TSC some minutes from now
     ("rdmsr", v, index)                   KVM_GET_MSRS of one
     ("lapic", v, ((offset, value), ...))  KVM_SET_LAPIC of what KVM_GET_LAPIC gives, with these 32-bit words changed
     ("ack", v)                            KVM_SET_LAPIC, the highest vector of IRR moved to ISR

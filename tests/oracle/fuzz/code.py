@@ -20,6 +20,7 @@ from tests.oracle.real_guest import (
     POP_AX,
     PUSH_AX,
     STI,
+    jump,
     mov_al,
     mov_dx,
     out_port,
@@ -28,7 +29,7 @@ from tests.oracle.real_guest import (
 MEMORY, CODE, CELLS, STACK = 0x10000, 0x2000, 0x8000, 0xF000
 STEP, HIGH, PAUSE, NOP = b"\x66\xe7\xe1", b"\x66\xe7\xe2", b"\x66\xe7\xe4", b"\x90"  # OUTs of EAX
 SWAP_EAX_EDX, RDMSR, WRMSR = b"\x66\x92", b"\x0f\x32", b"\x0f\x30"
-VECTOR_PORT = 0xE3
+VECTOR_PORT, GP_VECTOR, AFTER_FAULT = 0xE3, 13, 0x1800
 WINDOWS = 4  # exits with IF=1: this vendor's module injects on the way back, one at a time
 
 
@@ -44,7 +45,11 @@ def image() -> bytes:
         at = HANDLERS + 8 * vector
         memory[4 * vector : 4 * vector + 4] = struct.pack("<HH", at, 0)
         handler = PUSH_AX + mov_al(vector) + out_port(VECTOR_PORT) + POP_AX + IRET
+        if vector == GP_VECTOR:
+            handler = mov_al(vector) + out_port(VECTOR_PORT)
+            handler += jump(at + len(handler), AFTER_FAULT)
         memory[at : at + len(handler)] = handler
+    memory[AFTER_FAULT : AFTER_FAULT + len(PAUSE + STEP)] = PAUSE + STEP
     return bytes(memory)
 
 

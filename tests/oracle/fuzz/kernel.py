@@ -15,16 +15,16 @@ from collections.abc import Sequence
 
 from tests.oracle import kvm_ioctl as k
 from tests.oracle.fuzz.case import Case, Op, State
-from tests.oracle.fuzz.code import MEMORY, STACK, assemble, code_at, image
+from tests.oracle.fuzz.code import GP_VECTOR, MEMORY, STACK, assemble, code_at, image
 from tests.oracle.real_guest import GET_SREGS, GET_VCPU_MMAP_SIZE, RUN, SET_MEMORY, SET_REGS, SET_SREGS
 
 GET_MP_STATE, SET_MP_STATE, INTERRUPT, NMI = 0x8004AE98, 0x4004AE99, 0x4004AE86, 0xAE9A
 CREATE_PIT2, GET_PIT2, SET_PIT2 = 0x4040AE77, 0x8070AE9F, 0x4070AEA0
 REINJECT_CONTROL, SPEAKER = 0xAE71, 1
+IA32_TSC = 0x10
 CAP_SPLIT_IRQCHIP, IOAPIC_PINS = 121, 24
 EXIT_IO, EXIT_MMIO, EXIT_IOAPIC_EOI = 2, 6, 26
 STEP_PORT, HIGH_PORT, VECTOR_PORT, PAUSE_PORT = 0xE1, 0xE2, 0xE3, 0xE4
-GP_VECTOR = 13
 READING = ("read", "rdmsr", "in")
 IOAPIC_FIELDS = {"ioregsel": (8, "<I"), "id": (12, "<I"), "irr": (16, "<I"), "base": (0, "<Q")}
 
@@ -114,6 +114,9 @@ class Kernel:
         state: int = struct.unpack("<I", self._checked(self.vcpus[v], GET_MP_STATE, bytes(4)))[0]
         return state
 
+    def tsc(self) -> int:
+        return self.do_rdmsr(0, IA32_TSC) or 0
+
     def do(self, op: Op) -> object:
         """What an operation gives: for most a number, for a guest's instruction the value read and what happened."""
         return getattr(self, "do_" + op[0])(*op[1:])
@@ -192,7 +195,8 @@ class Kernel:
         return (value if instruction[0] in READING else 0), happened
 
     def _until_step(self, v: int) -> tuple[int, tuple[object, ...]]:
-        run, high, happened = self.runs[v], 0, []
+        run, high, fault = self.runs[v], 0, False
+        happened: list[object] = []
         while True:
             try:
                 fcntl.ioctl(self.vcpus[v], RUN, 0)
@@ -208,16 +212,14 @@ class Kernel:
             if reason != EXIT_IO or not STEP_PORT <= port <= PAUSE_PORT:
                 raise AssertionError(f"unexpected exit {reason}, port {port:#x}")
             value = int.from_bytes(run[offset : offset + size], "little")
-            if port == STEP_PORT:
-                return high << 32 | value, tuple(happened)
             if port == HIGH_PORT:
                 high = value
-            elif port == PAUSE_PORT:
-                continue
-            elif value == GP_VECTOR:
-                return 0, (*happened, "#GP")
-            else:
+            elif port == VECTOR_PORT and value == GP_VECTOR:
+                fault = True
+            elif port == VECTOR_PORT:
                 happened.append(value)
+            elif port == STEP_PORT:
+                return (0, (*happened, "#GP")) if fault else (high << 32 | value, tuple(happened))
 
 
 def _row(gsi: int, route: Sequence[object]) -> bytes:

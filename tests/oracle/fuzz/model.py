@@ -190,10 +190,11 @@ class Model:
             return 0, (*happened, "#GP")
         return self.result, happened
 
-    def local_vector(self, v: int) -> bool:
-        """Whether the local APIC has a vector for a guest with IF=1, or one in service."""
+    def may_open(self, v: int) -> bool:
+        """Whether what a guest with IF=1 takes can be compared: see NOT_COMPARED."""
         vcpu = self.vm.vcpus[v]
-        return kvm_apic_has_interrupt(vcpu.kvm_vcpu) != -1 or vcpu.lapic.isr != 0
+        quiet = kvm_apic_has_interrupt(vcpu.kvm_vcpu) == -1 and not vcpu.lapic.isr
+        return quiet and vcpu.lapic.tpr & 0xF0 != 0xF0
 
 
 def _insns(instruction: Sequence[object]) -> Iterator[Insn]:
