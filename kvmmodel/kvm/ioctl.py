@@ -28,6 +28,7 @@ from kvmmodel.kvm.lapic.state import kvm_apic_get_state, kvm_apic_set_state, kvm
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
+from kvmmodel.kvm.runnable import kvm_set_mp_state
 from kvmmodel.kvm.sched import vcpu_load, vcpu_put
 from kvmmodel.kvm.types import (
     KVM_MP_STATE_HALTED,
@@ -203,7 +204,7 @@ def kvm_arch_vcpu_ioctl_set_mpstate(vcpu: KvmVcpu, state: str) -> None:
     """SIPI_RECEIVED is no state of its own any more: it is INIT_RECEIVED, and a SIPI that waits."""
     if state == KVM_MP_STATE_SIPI_RECEIVED:
         vcpu.apic.pending_sipi, state = True, KVM_MP_STATE_INIT_RECEIVED
-    vcpu.mp_state = state
+    kvm_set_mp_state(vcpu, state)
     kvm_make_request(KVM_REQ_EVENT, vcpu)
 
 

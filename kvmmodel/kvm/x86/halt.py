@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
-from kvmmodel.kvm.runnable import kvm_vcpu_has_events
+from kvmmodel.kvm.runnable import kvm_set_mp_state, kvm_vcpu_has_events
 from kvmmodel.kvm.types import KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, KvmVcpu
 
 FILE = "arch/x86/kvm/x86.c"
@@ -19,5 +19,5 @@ def kvm_emulate_halt(vcpu: KvmVcpu) -> int:
 @kernel(FILE)
 def __kvm_emulate_halt(vcpu: KvmVcpu) -> int:
     waiting = vcpu.kvm.host.has("halt_tests_events") and (kvm_vcpu_has_events(vcpu) or vcpu.pv_unhalted)
-    vcpu.mp_state = KVM_MP_STATE_RUNNABLE if waiting else KVM_MP_STATE_HALTED
+    kvm_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE if waiting else KVM_MP_STATE_HALTED)
     return 1

@@ -22,6 +22,7 @@ from kvmmodel.kvm.runnable import (
     kvm_apic_init_sipi_allowed,
     kvm_cpu_has_extint,
     kvm_cpu_has_injectable_intr,
+    kvm_set_mp_state,
 )
 from kvmmodel.kvm.smm import enter_smm, process_smi
 from kvmmodel.kvm.types import (
@@ -180,11 +181,11 @@ def kvm_apic_accept_events(vcpu: KvmVcpu) -> None:
     if apic.pending_init:
         apic.pending_init = False
         kvm_vcpu_reset(vcpu, True)
-        vcpu.mp_state = KVM_MP_STATE_RUNNABLE if kvm_vcpu_is_bsp(vcpu) else KVM_MP_STATE_INIT_RECEIVED
+        kvm_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE if kvm_vcpu_is_bsp(vcpu) else KVM_MP_STATE_INIT_RECEIVED)
     if apic.pending_sipi:
         apic.pending_sipi = False
         if vcpu.mp_state == KVM_MP_STATE_INIT_RECEIVED:
-            vcpu.mp_state = KVM_MP_STATE_RUNNABLE
+            kvm_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE)
 
 
 @kernel(X86)

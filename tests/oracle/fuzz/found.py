@@ -11,4 +11,15 @@ FOUND = {
         vcpus=2,
         api=1,
     ),
+    "a count is 32 bits, though a page brought a smaller divisor": Case(
+        (
+            ("lapic", 0, ((0x320, 0x10000), (0x380, 0xFFFFFFFF), (0x390, 0xFFFFFFFF), (0x3E0, 1))),
+            ("lapic", 0, ((0x320, 0x60041), (0x380, 0xFFFFFFFF), (0x390, 0), (0x3E0, 0))),
+        )
+    ),
+    "a kick is used up when the vCPU is made runnable": Case(
+        (("lapic", 0, ((0xF0, 0x1FF),)), ("msi", 0xFEE01000, 0x341), ("mp", 1, 0), ("mp", 1, 3)),
+        vcpus=2,
+        api=1,
+    ),
 }

@@ -13,6 +13,7 @@ from kvmmodel.guest.cpu import GuestCpu, Insn, Level
 from kvmmodel.kvm import ioctl
 from kvmmodel.kvm.irqchip import IoapicRoute, MsiRoute, PicRoute, Route
 from kvmmodel.kvm.lapic.priority import kvm_apic_has_interrupt
+from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
 from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.machine.loop import take_turn
 from tests.oracle.fuzz.case import Case, Op, State
@@ -166,6 +167,7 @@ class Model:
         if vcpu.get_mp_state() != "runnable":
             vcpu.set_mp_state("runnable")
         ioctl.set_sregs(vcpu.kvm_vcpu, (vcpu.lapic.regs.get(0x80, 0) & 0xF0) >> 4)
+        kvm_make_request(KVM_REQ_EVENT, vcpu.kvm_vcpu)  # KVM_SET_REGS, the rest of which the model has no use for
         vcpu.kvm_vcpu.vmcb.rflags_if = False
         value, happened = self._run(v, [*_insns(instruction), Insn("outb", STEP_PORT, 0)])
         return (value if instruction[0] in READING else 0), happened
@@ -193,7 +195,7 @@ class Model:
     def may_open(self, v: int) -> bool:
         """Whether what a guest with IF=1 takes can be compared: see NOT_COMPARED."""
         vcpu = self.vm.vcpus[v]
-        quiet = kvm_apic_has_interrupt(vcpu.kvm_vcpu) == -1 and not vcpu.lapic.isr
+        quiet = kvm_apic_has_interrupt(vcpu.kvm_vcpu) == -1 and not vcpu.lapic.isr and not vcpu.lapic.timer.pending
         return quiet and vcpu.lapic.tpr & 0xF0 != 0xF0
 
 
