@@ -13,6 +13,7 @@ from kvmmodel.kvm.types import (
     KVM_MP_STATE_HALTED,
     KVM_MP_STATE_INIT_RECEIVED,
     KVM_MP_STATE_RUNNABLE,
+    KVM_MP_STATE_SIPI_RECEIVED,
     KVM_MP_STATE_UNINITIALIZED,
     KvmLapic,
     KvmVcpu,
@@ -22,7 +23,13 @@ from kvmmodel.machine.loop import prefetch, run
 if TYPE_CHECKING:
     from kvmmodel.machine.vm import Vm
 
-MP_STATES = (KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_HALTED)
+MP_STATES = (
+    KVM_MP_STATE_RUNNABLE,
+    KVM_MP_STATE_UNINITIALIZED,
+    KVM_MP_STATE_INIT_RECEIVED,
+    KVM_MP_STATE_HALTED,
+    KVM_MP_STATE_SIPI_RECEIVED,
+)
 PATIENCE_NS = 1_000_000_000  # how long one instruction of the guest façade may take
 
 
@@ -85,8 +92,12 @@ class Vcpu:
         self.vm.catch_up()
         ioctl.set_lapic(self.kvm_vcpu, page)
 
+    def get_mp_state(self) -> str:
+        """KVM_GET_MP_STATE. It takes a waiting INIT or SIPI first."""
+        return ioctl.get_mp_state(self.kvm_vcpu)
+
     def set_mp_state(self, state: str) -> None:
-        """KVM_SET_MP_STATE: "runnable", "uninitialized", "init_received" or "halted"."""
+        """KVM_SET_MP_STATE: "runnable", "uninitialized", "init_received", "halted" or "sipi_received"."""
         if state not in MP_STATES:
             raise ValueError(f"unknown state {state!r}: expected one of {', '.join(MP_STATES)}")
         ioctl.set_mp_state(self.kvm_vcpu, state)
