@@ -15,7 +15,8 @@ from kvmmodel.kvm.apicv import kvm_apicv_init, kvm_clear_apicv_inhibit, kvm_set_
 from kvmmodel.kvm.errno import EAGAIN
 from kvmmodel.kvm.eventfd import kvm_irqfd
 from kvmmodel.kvm.i8254 import kvm_create_pit, kvm_pit_set_reinject, kvm_vm_ioctl_get_pit2, kvm_vm_ioctl_set_pit2
-from kvmmodel.kvm.ioapic import kvm_get_ioapic, kvm_ioapic_init, kvm_set_ioapic
+from kvmmodel.kvm.ioapic import kvm_ioapic_init
+from kvmmodel.kvm.ioapic_registers import kvm_get_ioapic, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
 from kvmmodel.kvm.irqchip import (
     Route,
