@@ -40,7 +40,7 @@ def test_a_running_target_gets_the_bit_and_a_doorbell(x2apic):
 
 @pytest.mark.parametrize("x2apic", [True, False])
 def test_id1_the_bit_is_set_before_the_exit(x2apic):
-    """5.3, steps 5 and 6. Catches an exit instead of the IRR bit, and a doorbell to who does not run."""
+    """The ICR's last two steps. Catches an exit instead of the IRR bit, and a doorbell to who does not run."""
     made = bench(x2apic=x2apic)
     made.stop(2)
     assert send(made, dest=2) == (ID1, 2)
@@ -98,7 +98,7 @@ def test_id3_an_entry_whose_backing_page_is_none(low):
 @pytest.mark.parametrize("vector", range(16))
 @pytest.mark.parametrize("low", [0, SELF, ALL])
 def test_id4_vectors_below_16(vector, low):
-    """Also to oneself (open-point list of avic.md: type and vector come first). Catches `<=` and 15."""
+    """Also to oneself: type and vector come first (a default). Catches `<=` and 15."""
     made = bench()
     assert send(made, vector | low, dest=1) == (ID4, 0)
     assert made.irr() == {}
@@ -126,7 +126,7 @@ def test_the_assert_bit_does_not_matter():
 
 
 def test_a_self_ipi_looks_at_no_table():
-    """5.3, step 1. Catches a self-IPI that exits with ID 1 where IsRunning is kept clear (Zen 2)."""
+    """The ICR's first step. Catches a self-IPI that exits with ID 1 where IsRunning is kept clear (Zen 2)."""
     made = bench()
     made.table().clear()
     made.unit.vmcb.avic_max_index = 0
@@ -150,7 +150,7 @@ def test_a_physical_ipi_to_oneself_is_no_self_ipi():
 @pytest.mark.parametrize("x2apic", [True, False])
 @pytest.mark.parametrize(("low", "meant"), [(ALL, {0, 1, 2}), (ALLBUT, {1, 2})])
 def test_shorthands_skip_invalid_entries_without_a_word(x2apic, low, meant):
-    """5.3, step 4. Catches ID 2 for a vCPU that is not there, and the sender in all but self."""
+    """Catches ID 2 for a vCPU that is not there, and the sender in all but self."""
     made = bench(x2apic=x2apic)
     made.table()[5] = physical_entry(0x5000, 5, True, valid=False)
     assert send(made, V | low) is None
@@ -276,7 +276,7 @@ def test_open_point_the_index_that_an_id2_exit_reports():
 
 
 def test_open_point_the_index_of_id1_for_several_targets():
-    """avic.md's list has logical and shorthand exits beside those of ID 2. One physical target is not in question."""
+    """Of logical destinations and shorthands. One physical target is not in question."""
     for choice, index in (("first", 1), ("zero", 0)):
         made = bench(avic_index_reported=choice)
         made.stop(1)
@@ -333,7 +333,7 @@ def prepare(population, **options):
 
 @given(populations(), st.sampled_from([0, ALL, ALLBUT, LOGICAL]), st.integers(0, 0x3FFFF), st.integers(16, 255))
 def test_an_accelerated_ipi_reaches_exactly_those_meant(population, kind, dest, vector):
-    """5.3 restated for x2AVIC: who is meant; all of them valid, or nothing; doorbells to who runs; ID 1 iff one does not."""
+    """The ICR restated for x2AVIC: all who are meant have valid entries, or nothing; ID 1 iff one does not."""
     made = prepare(population)
     if kind in (ALL, ALLBUT):
         meant = {ident for ident, (valid, _) in population.items() if valid and (kind == ALL or ident != 0)}
@@ -558,5 +558,5 @@ def test_eoi_ends_the_highest_unless_it_is_level(serviced, level):
     ],
 )
 def test_vmrun_checks(fields, ext, refused):
-    """4.1. Catches bit 30 without bit 31 let through, limits off by one, and x2AVIC_EXT that raises xAVIC's."""
+    """Catches bit 30 without bit 31 let through, limits off by one, and x2AVIC_EXT that raises xAVIC's."""
     assert avic.vmrun_refuses(Vmcb(**fields), ext) is refused

@@ -120,7 +120,7 @@ def test_behind_them_all_is_reserved_whatever_the_choice(offset):
 @pytest.mark.parametrize("offset", [0x500, 0x510, 0x520, 0x530])
 @pytest.mark.parametrize("x2apic", [False, True])
 def test_open_point_the_extended_lvt(offset, x2apic):
-    """Without ExtLvtAvicAccessChg both fault, whatever the choice. With it reads pass, and writes exit one way or other."""
+    """Without ExtLvtAvicAccessChg both fault, whatever the choice. With it reads pass, and writes exit."""
     for choice in ("trap", "fault"):
         chosen = choose({"avic_extlvt_write": choice})
         assert classify_read(offset, x2apic, chosen, extended_lvt=True) == "allowed"

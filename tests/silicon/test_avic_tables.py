@@ -1,4 +1,4 @@
-"""The physical and the logical APIC ID table, by the bits: avic.md 4.3 and 4.4 of the APM, second hand."""
+"""The physical and the logical APIC ID table, by their bits. APM volume 2, 15.29, second hand."""
 
 import pytest
 from hypothesis import given

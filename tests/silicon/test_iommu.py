@@ -1,4 +1,4 @@
-"""The IOMMU's remapping of one device message: to the host, or into a backing page. avic.md 4.6, 6.3 and R11."""
+"""The IOMMU's remapping of one device message: to the host, or into a backing page: rule R11."""
 
 from dataclasses import replace
 
@@ -66,7 +66,7 @@ def test_is_run_comes_before_ga_log_intr():
 
 @given(st.lists(st.integers(16, 255), max_size=6), st.booleans(), st.booleans())
 def test_messages_add_up_and_touch_nothing_but_irr(vectors, is_run, ga_log_intr):
-    """TMR stays as it was, so a stale one makes the EOI exit (avic.md 15.3)."""
+    """TMR stays as it was, so a stale one makes the EOI exit (inferred)."""
     made, page, _ = iommu()
     page.tmr = before = bits(0x51)
     for vector in vectors:
