@@ -9,6 +9,7 @@ from kvmmodel.guest.insn import Code, Insn
 from kvmmodel.kvm import ioctl
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.pmu import kvm_perf_overflow
+from kvmmodel.kvm.svm.avic.mode import avic_mode
 from kvmmodel.kvm.types import (
     KVM_MP_STATE_HALTED,
     KVM_MP_STATE_INIT_RECEIVED,
@@ -76,6 +77,11 @@ class Vcpu:
     @property
     def apicv_active(self) -> bool:
         return self.kvm_vcpu.apic.apicv_active
+
+    @property
+    def avic_mode(self) -> str:
+        """What the VMCB says of AVIC: off, xavic, x2avic or hybrid."""
+        return avic_mode(self.kvm_vcpu)
 
     @property
     def stat(self) -> dict[str, int]:
