@@ -61,6 +61,7 @@ from kvmmodel.events.avic import (
     KvmAvicKickVcpuSlowpath,
     KvmAvicUnacceleratedAccess,
     KvmPiIrteUpdate,
+    RingDoorbell,
 )
 from kvmmodel.events.base import Event
 from kvmmodel.events.guest import (
@@ -190,6 +191,7 @@ __all__ = [
     "PvUnhalted",
     "ReadMode",
     "ResampleSignal",
+    "RingDoorbell",
     "SchedIn",
     "SchedOut",
     "SetGif",

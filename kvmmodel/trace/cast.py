@@ -44,6 +44,10 @@ class Cast:
     watched: set[str] = field(default_factory=set)  # what shall exit so that KVM hears of an NMI's or SMI's moment
     heard: bool = False  # the IRET of the NMI handler that was injected last has exited
     delivering: int | None = None  # the vCPU whose IRR was set last
+    unit: int | None = None  # the vCPU whose processor's AVIC unit is at work
+    unit_begins: bool = False  # it has just begun
+    inhibits: int | None = None  # the mask that was traced last
+    avic: bool = False  # a sender has found AVIC active on the target
 
     def prefix(self, vcpu: int) -> str:
         return "s" if vcpu == self.sender else "t"
@@ -71,6 +75,9 @@ def groups(cast: Cast) -> tuple[Group, ...]:
         device = "PIT" if cast.raiser == PIT_THREAD else "device"
         columns = (Column("dev", "dev", device), Column("u.kvm", "kvm", "KVM"))
         return Group(f"{RAISERS[cast.raiser]} · CPU {cast.sender_cpu}", columns), target
+    if cast.source == "post":
+        columns = (Column("dev", "dev", "device"), Column("iommu", "dev", "IOMMU"))
+        return Group("assigned device", columns), host, target
     if cast.source == "timer":
         columns = (Column("dev", "dev", "host timer"), *host.columns)
         return Group(f"host · CPU {cast.target_cpu}", columns), target
@@ -86,7 +93,9 @@ def lane(cast: Cast, record: Record) -> str | None:
         return cast.prefix(record.vcpu) + ".kvm"
     if record.task == cast.raiser:
         return CALLER.get(cast.source)
-    return "t.kvm" if record.cpu == cast.target_cpu else None
+    if record.cpu == cast.target_cpu:
+        return "t.kvm"
+    return "sched" if cast.source == "post" else None  # the IOMMU's interrupt, on whatever CPU
 
 
 def begin(cast: Cast, states: tuple[VcpuState, ...]) -> None:
@@ -100,6 +109,7 @@ def begin(cast: Cast, states: tuple[VcpuState, ...]) -> None:
 def follow(cast: Cast, record: Record) -> None:
     """Keep track of who runs where."""
     event = record.event
+    _follow_unit(cast, record)
     match event:
         case ev.VmExit():
             cast.place[event.vcpu_id] = "kvm"
@@ -128,11 +138,32 @@ def follow(cast: Cast, record: Record) -> None:
             cast.heard = cast.heard or (event.by == "iret" and not event.open)
         case ev.InjectNmi() if event.vcpu_id == cast.target:
             cast.heard = False
+        case ev.ReadMode() if event.vcpu_id == cast.target:
+            cast.avic = event.apicv_active
+        case ev.AvicLookup() if event.apic_id == cast.target:
+            cast.avic = True
         case ev.TimerPending() if event.vcpu_id == cast.target:
             cast.pending = True
     cast.caller = record.task == cast.raiser
     if record.cpu == cast.target_cpu:
         cast.timer_irq = any(f.name == HOST_TIMER for f in record.stack)
+
+
+def _follow_unit(cast: Cast, record: Record) -> None:
+    """The AVIC unit that was rung is at work until its CPU does something else; the sender's until it is done."""
+    before, event = cast.unit, record.event
+    match event:
+        case ev.AvicSetIrr() | ev.AvicLookup() | ev.AvicDoorbell() | ev.AvicTake() | ev.AvicClearIsr():
+            cast.unit = record.vcpu
+        case ev.AvicRing() if event.apic_id == cast.target:
+            cast.unit = event.apic_id
+        case ev.RingDoorbell() if event.vcpu_id == cast.target:
+            cast.unit = event.vcpu_id
+        case ev.IommuPost(running=True) if cast.source == "post":
+            cast.unit = cast.target
+        case _ if cast.unit is not None and record.vcpu in (None, cast.unit):
+            cast.unit = None
+    cast.unit_begins = cast.unit != before
 
 
 def bars(cast: Cast) -> tuple[tuple[str, str], ...]:
@@ -146,6 +177,9 @@ def bars(cast: Cast) -> tuple[tuple[str, str], ...]:
         prefix = cast.prefix(vcpu) if cast.sender != cast.target else "t"
         running = place in ("guest", "kvm") and not interrupted
         found.append((f"{prefix}.{place if running else 'kvm'}", "runs" if running else "blocked"))
+    if cast.unit is not None and cast.shown(cast.unit):
+        prefix = cast.prefix(cast.unit) if cast.sender != cast.target else "t"
+        found.append((f"{prefix}.hw", "runs"))
     if interrupted:
         found.append(("dev", "runs"))
     elif cast.waker or cast.other:

@@ -184,6 +184,7 @@ _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.AvicClearIsr: lambda e: f"AVIC ends 0x{e.vector:x} on APIC {e.apic_id}, no exit",
     ev.AvicIsRunning: lambda e: f"IsRunning of vCPU {e.vcpu_id} := {int(e.running)}, in the table {int(e.table)}",
     ev.AvicMode: lambda e: f"AVIC of vCPU {e.vcpu_id}: {e.mode}",
+    ev.RingDoorbell: lambda e: f"KVM rings CPU {e.host_apic_id} for vCPU {e.vcpu_id}",
     ev.IommuPost: lambda e: f"IOMMU posts 0x{e.vector:x}, {'with a doorbell' if e.running else 'not running'}",
     ev.IommuGaLog: lambda e: f"IOMMU logs tag 0x{e.ga_tag:x}",
     ev.IommuMode: lambda e: f"IRTE of irq {e.irq}: {e.mode}, is_run {int(e.is_run)}, ga_log_intr {int(e.ga_log_intr)}",
