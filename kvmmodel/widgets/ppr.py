@@ -10,12 +10,13 @@ from kvmmodel.machine.host import Host
 from kvmmodel.machine.record import Record
 from kvmmodel.machine.vm import Vm
 from kvmmodel.scenarios.run import built_in, run
+from kvmmodel.silicon.apic import APIC_TASKPRI
 from kvmmodel.trace.steps import program_story
 from kvmmodel.trace.story import BROKEN, Badge, Story
 from kvmmodel.trace.telling_ppr import PPR_AVIC_TELLERS, PPR_TELLERS, after_exit
 from kvmmodel.widgets.page import Html
 from kvmmodel.widgets.stepper import Choice, Stepper, stepper
-from kvmmodel.widgets.svg import el
+from kvmmodel.widgets.svg import el, rich
 
 AVICS = (("off", "off"), ("on", "on"))
 GUESTS = (
@@ -119,3 +120,52 @@ def counted(scenario: str, avic: str, kernel: str = "6.12") -> tuple[int, int, i
         sum(event.scan for event, _ in calls),
         sum(after and event.old != event.new for event, after in calls),
     )
+
+
+def restored_tpr(kernel: str, tpr: int = 0x30) -> int:
+    """What becomes of a TPR that userspace loads by KVM_SET_LAPIC with AVIC active: the TPR after the next exit."""
+    vm = Host(kernel=kernel, avic=True).create_vm(vcpus=1, boot=True)
+    vcpu = vm.vcpus[0]
+
+    def restore(_: object) -> None:
+        page = bytearray(vcpu.get_lapic())
+        page[APIC_TASKPRI] = tpr
+        vcpu.set_lapic(bytes(page))
+
+    vm.user_exits.append(restore)  # while the vCPU is in userspace: KVM_SET_LAPIC waits until then
+    vm.execute(0, ("mark restore",))
+    vm.run()
+    vm.user_exits.remove(restore)
+    vcpu.guest.vmmcall(1, 0, 0, 0, 0)
+    return vcpu.lapic.tpr
+
+
+def dangling(kernel: str) -> tuple[bool, int, int]:
+    """AVIC goes on while CR8 writes are intercepted, then the guest writes 0 to CR8.
+
+    Whether that exits; what the guest reads back; and the TPR that KVM has.
+    """
+    vm = Host(kernel=kernel, avic=True).create_vm(vcpus=1, boot=True, pit="reinject")
+    vcpu = vm.vcpus[0]
+    guest = vcpu.guest
+    guest.cli()
+    guest.write_cr8(5)
+    guest.wrmsr(0x83F, 0x51)  # waits behind the TPR, so CR8 writes are intercepted
+    vm.reinject_control(False)  # the PIT's was the only inhibit
+    guest.vmmcall(1, 0, 0, 0, 0)
+    before = len(vm.trace)
+    guest.write_cr8(0)
+    exits = any(isinstance(event, ev.VmExit) for event in vm.trace.events[before:])
+    return exits, guest.read_cr8(), vcpu.lapic.tpr
+
+
+def tpr_releases(kernels: Sequence[str] = ("6.1.150", "6.6", "6.12.40", "6.12", "7.3")) -> Html:
+    """By kernel, with AVIC active: whether a TPR that userspace loads is kept, and a CR8 intercept that was left on."""
+    rows = []
+    for kernel in kernels:
+        kept, (exits, read, tpr) = restored_tpr(kernel), dangling(kernel)
+        texts = (f"`{kept:#04x}`", "exits" if exits else "no exit", f"`{read:#x}`", f"`{tpr:#04x}`")
+        rows.append(el("tr", el("th", kernel, scope="row"), *(el("td", rich(text)) for text in texts)))
+    names = ("kernel", "TPR after restoring `0x30`", "`MOV CR8 = 0`", "CR8 reads", "KVM's TPR")
+    head = el("tr", *(el("th", rich(name), scope="col") for name in names))
+    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table"))
