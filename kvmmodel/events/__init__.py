@@ -6,6 +6,7 @@ another CPU can see, and what the guest and the processor do. ``lane`` says who 
 
 from kvmmodel.events.accesses import (
     Ack,
+    ApicUpdatePpr,
     Barrier,
     CheckBlock,
     CheckRequest,
@@ -50,6 +51,7 @@ from kvmmodel.events.avic import (
     AvicRing,
     AvicSetIrr,
     AvicTake,
+    AvicTpr,
     IommuGaLog,
     IommuMode,
     IommuPost,
@@ -113,6 +115,7 @@ from kvmmodel.events.tracepoints import (
 
 __all__ = [
     "Ack",
+    "ApicUpdatePpr",
     "AvicClearIsr",
     "AvicDoorbell",
     "AvicIsRunning",
@@ -121,6 +124,7 @@ __all__ = [
     "AvicRing",
     "AvicSetIrr",
     "AvicTake",
+    "AvicTpr",
     "Barrier",
     "Block",
     "CheckBlock",

@@ -69,6 +69,17 @@ class AvicClearIsr(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AvicTpr(Event):
+    """A TPR or CR8 that needs no exit; the processor keeps the page's PPR as well."""
+
+    kind: ClassVar[str] = "avic_tpr"
+    lane: ClassVar[str] = "hw"
+    apic_id: int
+    tpr: int
+    ppr: int
+
+
+@dataclass(frozen=True, slots=True)
 class AvicIsRunning(Event):
     """KVM writes IsRunning of a vCPU: in its own copy, and in the table that the processor reads."""
 

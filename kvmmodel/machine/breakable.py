@@ -5,11 +5,13 @@ BREAKABLE = {
     "no-kick": "svm_complete_interrupt_delivery does not kick",
     "no-window": "svm_enable_irq_window asks for no window",
     "no-cr8-intercept": "svm_update_cr8_intercept never sets the intercept",
+    "no-cr8-sync": "sync_cr8_to_lapic does nothing",
     "no-timer-request": "apic_timer_expired makes no KVM_REQ_UNBLOCK",
     "no-timer-kick": "apic_timer_expired does not kick",
     "no-iret-intercept": "svm_inject_nmi does not have the handler's IRET exit",
     "no-stgi-intercept": "svm_enable_nmi_window and svm_enable_smi_window do not have STGI exit, with vGIF",
     "no-ioapic-eoi": "kvm_ioapic_send_eoi passes no EOI on",
+    "pv-eoi-always-armed": "apic_sync_pv_eoi_to_guest arms though IRR holds another vector",
     "no-unhalt": "a PV kick does not set pv_unhalted",
     "no-pit-ack": "kvm_pit_ack_irq, the PIT's ack notifier, does nothing",
 }

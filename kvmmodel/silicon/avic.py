@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from kvmmodel.events import AvicClearIsr, AvicLookup, AvicRing, AvicSetIrr, AvicTake, Event
+from kvmmodel.events import AvicClearIsr, AvicLookup, AvicRing, AvicSetIrr, AvicTake, AvicTpr, Event
 from kvmmodel.facts.open_points import choose
 from kvmmodel.silicon import apic as hw
 from kvmmodel.silicon.avic_tables import (
@@ -96,6 +96,7 @@ def write_tpr(unit: AvicUnit, value: int) -> None:
     backing_page(unit).regs[hw.APIC_TASKPRI] = value & 0xFF
     unit.vmcb.v_tpr = value >> 4 & 0xF
     update_ppr(unit)
+    unit.emit(AvicTpr(unit.ident, value & 0xFF, backing_page(unit).regs.get(hw.APIC_PROCPRI, 0)))
     evaluate(unit)
 
 

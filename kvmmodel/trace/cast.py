@@ -153,7 +153,7 @@ def _follow_unit(cast: Cast, record: Record) -> None:
     """The AVIC unit that was rung is at work until its CPU does something else; the sender's until it is done."""
     before, event = cast.unit, record.event
     match event:
-        case ev.AvicSetIrr() | ev.AvicLookup() | ev.AvicDoorbell() | ev.AvicTake() | ev.AvicClearIsr():
+        case ev.AvicSetIrr() | ev.AvicLookup() | ev.AvicDoorbell() | ev.AvicTake() | ev.AvicClearIsr() | ev.AvicTpr():
             cast.unit = record.vcpu
         case ev.AvicRing() if event.apic_id == cast.target:
             cast.unit = event.apic_id
