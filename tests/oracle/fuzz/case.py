@@ -26,6 +26,7 @@ Operations are tuples, a name and its arguments; ``v`` is the index of a vCPU.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,14 @@ class State:
     chips: tuple[bytes, ...]
     pit: bytes
     mp: tuple[int, ...]
+
+
+NMI = 2
+
+
+def in_order(happened: Iterable[object]) -> tuple[object, ...]:
+    """What came to a guest in a step, NMIs first: see NOT_COMPARED."""
+    return tuple(sorted(happened, key=lambda what: what != NMI))
 
 
 class Difference(AssertionError):

@@ -14,6 +14,7 @@ NOT_COMPARED = {
     "ends the highest vector in service. A guest is opened only if its APIC has none in service and none to give",
     "an ExtINT at TPR 0xf0 and above": "SVM's window for it is a virtual interrupt of priority 15, which V_TPR of 15 "
     "masks; this vendor has no V_TPR",
+    "when in a step the second of two NMIs comes": "how a vendor's module learns that the first has ended is its own",
     "a count that ends while a case runs": "two clocks. Counts are 0 or last for seconds; deadlines are past or far",
     "TMCCT of a running timer": "two clocks: equal within CLOCKS_NS, and 0 in both or in neither",
 }

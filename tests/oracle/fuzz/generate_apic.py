@@ -49,7 +49,7 @@ COUNTS = st.sampled_from((0, 0, 0xFFFFFFFF, 0xF0000000, 0xE1234567))
 DIVISORS = st.sampled_from((0, 1, 2, 3, 8, 9, 10, 11, 0x14))
 BASES = st.sampled_from((0xFEE00C00, 0xFEE00800, 0xFEE00000, 0xFEE00D00, 0xFEE00900, 0xFEE00400, 0xFEE00A00))
 REGISTERS = ("eoi", "eoi", "tpr", "tpr", "icr", "icr", "self", "lvt", "timer", "count", "svr", "any")
-MP_STATES = st.sampled_from((0, 1, 2, 3, 4, 5, 6, 10))  # up to 4 KVM takes them
+MP_STATES = st.sampled_from((0, 1, 2, 3, 4, 5, 6, 5, 10))  # up to 4 KVM takes them
 
 
 def start(context: Context) -> Iterator[Op]:
@@ -71,8 +71,10 @@ def start(context: Context) -> Iterator[Op]:
 def message(draw: Draw, context: Context) -> tuple[int, int]:
     """Address and data of an MSI."""
     address = MSI | draw(DESTS) << 12 | draw(st.sampled_from((0, 4, 4, 8, 12)))
+    if draw(st.integers(0, 3)) == 3:
+        address = draw(st.sampled_from((MSI | 0xFF000, MSI | 0xFF004, MSI | 0xF004)))  # all of them, or many
     if context.api & 1:
-        address |= draw(st.sampled_from((0, 0, 0, 0xFFFFFF00, 0x100, 1))) << 32
+        address |= draw(st.sampled_from((0, 0, 0xFFFFFF00, 0x100, 1, 1))) << 32
     data = draw(VECTORS) | draw(MODES) << 8 | draw(st.sampled_from((0, 0, 0xC000, 0x8000, 0x4000)))
     return address, data
 
@@ -118,7 +120,7 @@ def msr_write(draw: Draw, context: Context) -> tuple[int, int]:
     if where == ICR:
         high = st.one_of(st.integers(0, 3), st.sampled_from((0xFFFFFFFF, 0x10003)), WORD)
         value |= draw(high) << 32 | draw(st.sampled_from((0, 0, 0, 0, 1 << 13, 1 << 31)))
-    elif draw(st.integers(0, 9)) == 9:
+    elif draw(st.integers(0, 5)) == 5:
         value |= 1 << 32
     return 0x800 + (where >> 4), value
 
@@ -129,12 +131,12 @@ def wrmsr(draw: Draw, context: Context) -> Iterator[Op]:
 
 def other_msr(draw: Draw, context: Context) -> tuple[int, int | str]:
     """APIC_BASE, mostly in wild cases: it takes an APIC out of the game."""
-    kind = draw(st.integers(0, 5))
+    kind = draw(st.integers(0, 7))
     if kind < 2:
         return TSC_DEADLINE, draw(st.sampled_from((0, PAST, FAR)))
     if kind < 4:
         return PV_EOI_EN, draw(st.sampled_from((CELL | 1, 0, CELL | 2, CELL | 5, CELL)))
-    if kind == 5 or not context.wild:
+    if kind > 4 or not context.wild:
         return APIC_BASE, 0xFEE00C00 | 1 << 52
     return APIC_BASE, draw(BASES)
 
@@ -143,9 +145,12 @@ def other_wrmsr(draw: Draw, context: Context) -> Iterator[Op]:
     yield ("wrmsr", context.any(draw), *other_msr(draw, context))
 
 
+EXISTING = st.sampled_from((0x802, 0x803, 0x808, 0x80A, 0x80D, 0x80F, 0x810, 0x812, 0x822, 0x824, 0x828, 0x830, 0x832))
+
+
 def readable(draw: Draw) -> int:
     """An MSR of the x2APIC's range, whether it exists or not; not TMCCT, the value is the clock's."""
-    index = draw(st.integers(0x802, 0x83F))
+    index = draw(st.one_of(EXISTING, st.integers(0x802, 0x83F), st.integers(0x802, 0x83F)))
     return 0x80A if index == 0x839 else int(index)
 
 
@@ -186,6 +191,11 @@ def lapic(draw: Draw, context: Context) -> Iterator[Op]:
     yield ("lapic", context.any(draw), tuple(words))
 
 
+def foreign_id(draw: Draw, context: Context) -> Iterator[Op]:
+    """In x2APIC mode, with 32-bit IDs: KVM takes only the vCPU's own."""
+    yield ("lapic", draw(st.sampled_from(context.x2apics)), ((ID, draw(st.integers(0, 5))),))
+
+
 def mp(draw: Draw, context: Context) -> Iterator[Op]:
     yield ("mp", context.any(draw), draw(MP_STATES))
 
@@ -195,7 +205,7 @@ def nmi(draw: Draw, context: Context) -> Iterator[Op]:
 
 
 def interrupt(draw: Draw, context: Context) -> Iterator[Op]:
-    yield ("interrupt", context.any(draw), draw(st.sampled_from((0x30, 0x41, 0xFF, 0x100, 0xFFFFFFFF))))
+    yield ("interrupt", context.any(draw), draw(st.sampled_from((0x30, 0x41, 0xFF, 0x30, 0x100, 0xFFFFFFFF))))
 
 
 def api(draw: Draw, context: Context) -> Iterator[Op]:

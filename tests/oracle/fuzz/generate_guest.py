@@ -10,7 +10,7 @@ from kvmmodel.kvm.lapic.access import READABLE
 from tests.machines import ICR, IRR, ISR, MSI, TMCCT, TMR
 from tests.oracle.fuzz.case import Op
 from tests.oracle.fuzz.context import BYTE, Context, Draw
-from tests.oracle.fuzz.generate_apic import msr_write, other_msr, readable, register
+from tests.oracle.fuzz.generate_apic import icr, msr_write, other_msr, readable, register
 from tests.oracle.fuzz.generate_chips import COMMANDS, PORTS, entry
 
 IOAPIC = 0xFEC00000
@@ -24,22 +24,19 @@ def page(draw: Draw, context: Context) -> Iterator[Op]:
     """The local APIC by MMIO. Writing the ICR is two writes: what is in ICR2 after x2APIC mode is the vendor's."""
     xapics = tuple(v for v in range(context.vcpus) if v not in context.x2apics)
     v, kind = context.prefer(draw, xapics), draw(st.integers(0, 9))
-    if kind == 0:
-        yield ("guest", v, "nop")
-    elif kind < 4:
+    if kind < 3:
         yield ("guest", v, "read", MSI + draw(REGISTERS))
+    elif kind < 5:
+        yield ("guest", v, "ipi", icr(draw), draw(st.one_of(st.sampled_from((0, 1, 2, 3, 0xFF)), BYTE)) << 24)
     else:
         where, value = register(draw, context)
-        if where == ICR:
-            dest = draw(st.one_of(st.sampled_from((0, 1, 2, 3, 0xFF)), BYTE))
-            yield ("guest", v, "ipi", value, dest << 24)
-        else:
+        if where != ICR:
             yield ("guest", v, "write", MSI + where, value & 0xFFFFFFFF)
 
 
 def msr(draw: Draw, context: Context) -> Iterator[Op]:
     kind = draw(st.integers(0, 9))
-    if kind < 3:
+    if kind < 5:
         yield ("guest", context.prefer(draw, context.x2apics), "rdmsr", readable(draw))
     elif kind < 8:
         yield ("guest", context.prefer(draw, context.x2apics), "wrmsr", *msr_write(draw, context))
@@ -56,7 +53,7 @@ def ioapic(draw: Draw, context: Context) -> Iterator[Op]:
     v, kind = context.any(draw), draw(st.integers(0, 9))
     if kind < 4:
         yield ("guest", v, "write", IOAPIC, draw(SELECTORS))
-    elif kind < 8:
+    elif kind < 6:
         value = entry(draw)
         yield ("guest", v, "write", IOAPIC + 0x10, (value if draw(st.integers(0, 3)) else value >> 32) & 0xFFFFFFFF)
     else:
@@ -65,7 +62,7 @@ def ioapic(draw: Draw, context: Context) -> Iterator[Op]:
 
 def pic(draw: Draw, context: Context) -> Iterator[Op]:
     v = context.any(draw)
-    if draw(st.integers(0, 2)) == 0:
+    if draw(st.integers(0, 9)) < 4:
         yield ("guest", v, "in", draw(PORTS))
     else:
         yield ("guest", v, "out", draw(PORTS), draw(COMMANDS))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hypothesis import strategies as st
 
-from tests.machines import IRR, LVT0, MSI
+from tests.machines import IRR, ISR, LVT0, MSI
 from tests.oracle.fuzz.case import Op
 from tests.oracle.fuzz.context import BOOL, Context, Draw
 from tests.oracle.fuzz.generate_apic import bank
@@ -21,6 +21,7 @@ def level(draw: Draw, context: Context) -> Iterator[Op]:
     With a split irqchip userspace has the IOAPIC: it sends the message, and its route tells KVM whose EOI it wants.
     """
     v, pin, vector = context.any(draw), draw(PINS), draw(VECTOR)
+    yield ("lapic", v, (*bank(IRR, []), *bank(ISR, [])))
     if context.split:
         route = ("msi", MSI | v << 12, vector | 0xC000)
         yield ("routing", ((pin, *(route,)),))
@@ -33,7 +34,7 @@ def level(draw: Draw, context: Context) -> Iterator[Op]:
     yield ("ack", v)
     if draw(BOOL):
         yield ("line", pin, 0)
-    yield ("guest", v, "nop") if draw(BOOL) else ("line", pin, 1)
+    yield ("line", pin, 1)
     x2apic = v in context.x2apics
     if draw(BOOL):
         yield ("wrmsr", v, 0x80B, 0)

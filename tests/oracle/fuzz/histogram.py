@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.oracle.fuzz.case import Op
+from tests.oracle.fuzz.case import NMI, Op
 
 LEAST = 0.01
 ERRORS = {-22: "-EINVAL", -6: "-ENXIO", -17: "-EEXIST", -1: "-1"}
@@ -25,7 +25,6 @@ NAMES = CHIPS | {
     "wrmsr": "KVM_SET_MSRS",
     "rdmsr": "KVM_GET_MSRS",
 }
-NMI = 2
 
 
 @dataclass

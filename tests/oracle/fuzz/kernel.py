@@ -14,7 +14,7 @@ import struct
 from collections.abc import Sequence
 
 from tests.oracle import kvm_ioctl as k
-from tests.oracle.fuzz.case import Case, Op, State
+from tests.oracle.fuzz.case import Case, Op, State, in_order
 from tests.oracle.fuzz.code import GP_VECTOR, MEMORY, STACK, assemble, code_at, image
 from tests.oracle.real_guest import GET_SREGS, GET_VCPU_MMAP_SIZE, RUN, SET_MEMORY, SET_REGS, SET_SREGS
 
@@ -219,7 +219,7 @@ class Kernel:
             elif port == VECTOR_PORT:
                 happened.append(value)
             elif port == STEP_PORT:
-                return (0, (*happened, "#GP")) if fault else (high << 32 | value, tuple(happened))
+                return (0, (*in_order(happened), "#GP")) if fault else (high << 32 | value, in_order(happened))
 
 
 def _row(gsi: int, route: Sequence[object]) -> bytes:

@@ -16,7 +16,7 @@ from kvmmodel.kvm.lapic.priority import kvm_apic_has_interrupt
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
 from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.machine.loop import take_turn
-from tests.oracle.fuzz.case import Case, Op, State
+from tests.oracle.fuzz.case import Case, Op, State, in_order
 from tests.oracle.fuzz.kernel import READING, acknowledged, edited, words
 
 EINVAL, ENXIO = 22, 6
@@ -186,7 +186,7 @@ class Model:
         else:
             raise AssertionError(f"the model's guest does not end {insns}")
         cpu.current, vcpu.kvm_vcpu.task.state = None, "blocked"
-        happened = tuple(self.happened[:-1])
+        happened = in_order(self.happened[:-1])
         if faults:
             faults.clear()
             return 0, (*happened, "#GP")
