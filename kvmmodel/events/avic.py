@@ -155,6 +155,16 @@ class KvmApicvUpdateRequest(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceMsi(Event):
+    """A device sends its message; ``irq`` is the host's number of that interrupt."""
+
+    kind: ClassVar[str] = "device_msi"
+    lane: ClassVar[str] = "hw"
+    irq: int
+    gsi: int
+
+
+@dataclass(frozen=True, slots=True)
 class IommuPost(Event):
     """The IOMMU sets an IRR bit for a device; ``running``: it rings the core that its entry names."""
 
@@ -193,4 +203,5 @@ class KvmPiIrteUpdate(Event):
     vcpu_id: int | None
     gsi: int
     gvec: int
+    pi_desc_addr: int  # up to 6.12: the backing page
     set: bool
