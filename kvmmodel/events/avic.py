@@ -186,13 +186,15 @@ class IommuGaLog(Event):
 
 @dataclass(frozen=True, slots=True)
 class IommuMode(Event):
-    """KVM has a remapping entry changed; ``mode``: posted, remapped."""
+    """A remapping entry is written; ``mode``: posted, remapped. ``lo`` and ``hi``: its two words afterwards."""
 
     kind: ClassVar[str] = "iommu_mode"
     irq: int
     mode: str
     is_run: bool
     ga_log_intr: bool
+    lo: int
+    hi: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from kvmmodel.kvm.host_irqs import post_irq
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import DelayedWork, HostKernel, trace
 from kvmmodel.kvm.workqueue import __irq_wake_thread
-from kvmmodel.silicon.iommu import Iommu, Irte
+from kvmmodel.silicon.iommu import Iommu, Irte, words
 
 FILE = "drivers/iommu/amd/iommu.c"
 
@@ -64,12 +64,25 @@ def _run_on(entry: Irte, cpu: int | None, ga_log_intr: bool, older: bool) -> Non
     entry.ga_log_intr = ga_log_intr if cpu is None or older else False
 
 
+def _written(data: AmdIrData) -> None:
+    entry = data.entry
+    mode = "posted" if entry.guest_mode else "remapped"
+    trace(data.host, IommuMode, data.irq, mode, entry.is_run, entry.ga_log_intr, *words(entry))
+
+
+@kernel(FILE)
+def irq_remapping_activate(data: AmdIrData) -> None:
+    """The host's driver has requested the interrupt: until somebody says otherwise it comes to the host."""
+    if data.host.iommu is not None:
+        _written(data)
+
+
 @kernel(FILE)
 def amd_iommu_update_ga(data: AmdIrData, cpu: int | None, ga_log_intr: bool) -> None:
     """Where the vCPU runs now. Nothing while the entry interrupts the host."""
     if data.entry.guest_mode:
         _run_on(data.entry, cpu, ga_log_intr, not data.host.has("ga_log_intr_when_blocking"))
-        trace(data.host, IommuMode, data.irq, "posted", data.entry.is_run, data.entry.ga_log_intr)
+        _written(data)
 
 
 @kernel(FILE)
@@ -77,7 +90,7 @@ def amd_iommu_activate_guest_mode(data: AmdIrData, cpu: int | None, ga_log_intr:
     data.entry.guest_mode = True
     data.entry.ga_root_ptr, data.entry.vector, data.entry.ga_tag = data.ga_root_ptr, data.ga_vector, data.ga_tag
     _run_on(data.entry, cpu, ga_log_intr, not data.host.has("ga_log_intr_when_blocking"))
-    trace(data.host, IommuMode, data.irq, "posted", data.entry.is_run, data.entry.ga_log_intr)
+    _written(data)
 
 
 @kernel(FILE)
@@ -85,7 +98,7 @@ def amd_iommu_deactivate_guest_mode(data: AmdIrData) -> None:
     """The device interrupts the host again, which passes it on."""
     if data.entry.guest_mode:
         data.entry = remapped(data.cpu, data.vector)
-        trace(data.host, IommuMode, data.irq, "remapped", False, False)
+        _written(data)
 
 
 @kernel("kernel/irq/manage.c")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvmmodel.events import KvmPiIrteUpdate
-from kvmmodel.kvm.amd_iommu import AmdIrData, can_post
+from kvmmodel.kvm.amd_iommu import AmdIrData, can_post, irq_remapping_activate
 from kvmmodel.kvm.apicv import enable_apicv
 from kvmmodel.kvm.eventfd import __wake_up_common
 from kvmmodel.kvm.irq import kvm_msi_to_lapic_irq
@@ -35,6 +35,7 @@ class Irqfd:
 def vfio_msi_set_vector_signal(irqfd: Irqfd) -> None:
     """VFIO_DEVICE_SET_IRQS: a handler for the device's interrupt, and the offer to get past it."""
     irqfd.data.host.device_irqs[irq_name(irqfd.data.irq)] = lambda: vfio_msihandler(irqfd.kvm, irqfd.gsi)
+    irq_remapping_activate(irqfd.data)
     irqfd.kvm.routing_updates.append(lambda before: kvm_irq_routing_update(irqfd, before))
     irq_bypass_register_producer(irqfd)
 

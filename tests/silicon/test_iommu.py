@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from kvmmodel.silicon.avic_tables import HostMemory
-from kvmmodel.silicon.iommu import Iommu, Irte, message
+from kvmmodel.silicon.iommu import Iommu, Irte, message, words
 
 
 @dataclass
@@ -76,3 +76,11 @@ def test_it_leaves_the_trigger_mode_register_alone(tmr):
     bench.page.tmr = tmr
     bench.send(**posted())
     assert bench.page.tmr == tmr
+
+
+def test_the_words_of_an_entry():
+    """source: union irte_ga_lo and irte_ga_hi, drivers/iommu/amd/amd_iommu_types.h, 7.3.4."""
+    lo, hi = words(Irte(**posted(is_run=True, ga_log_intr=True, destination=0x1000005)))
+    assert lo == 0x1002 << 32 | 5 << 8 | 1 << 7 | 1 << 6 | 1 << 2 | 1
+    assert hi == 1 << 56 | 0x1000 | 0x63
+    assert words(Irte(vector=0x22, destination=6)) == (6 << 8 | 1, 0x22)
