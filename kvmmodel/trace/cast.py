@@ -67,8 +67,8 @@ def groups(cast: Cast) -> tuple[Group, ...]:
         columns = (Column("dev", "dev", "device"), Column("u.kvm", "kvm", "KVM"))
         return Group(f"VMM thread · CPU {cast.sender_cpu}", columns), host, target
     if cast.source == "device":
-        device = Group("device", (Column("dev", "dev", "device"), Column("iommu", "dev", "IOMMU")))
-        return device, Group(f"CPU {cast.sender_cpu}", (Column("h.kvm", "kvm", "KVM"),)), host, target
+        bus = Group("device", (Column("dev", "dev", "device"), Column("iommu", "dev", "IOMMU")))
+        return bus, Group(f"CPU {cast.sender_cpu}", (Column("h.kvm", "kvm", "KVM"),)), host, target
     if cast.source == "line":
         return Group("line", (Column("dev", "dev", "device"), Column("ioapic", "kvm", "I/O APIC"))), target
     if cast.source == "extint":
