@@ -323,6 +323,9 @@ class Kvm:
     pic: Any = None  # KvmPic, with irqchip="kernel"
     vpit: Any = None  # KvmPit, once userspace created one
     routing: dict[int, list[Any]] = field(default_factory=dict)  # GSI -> routing entries (kvm/irqchip.py)
+    routing_updates: list[Callable[[dict[int, list[Any]]], None]] = field(
+        default_factory=list
+    )  # who hears of a new table, and gets the old one
     chip_pins: dict[tuple[int, int], int] = field(default_factory=dict)  # (irqchip, pin) -> GSI
     irq_ack_notifiers: dict[int, list[Callable[[], None]]] = field(default_factory=dict)  # by GSI
     irq_mask_notifiers: dict[int, list[Callable[[bool], None]]] = field(default_factory=dict)  # by GSI

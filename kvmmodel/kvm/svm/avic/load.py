@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from kvmmodel.kvm.amd_iommu import amd_iommu_activate_guest_mode, amd_iommu_deactivate_guest_mode, amd_iommu_update_ga
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.svm.avic.tables import FILE, GA_LOG_INTR, avic_is_addressable_vcpu, with_host_id, write_is_running
+from kvmmodel.kvm.svm.avic.tables import (
+    FILE,
+    GA_LOG_INTR,
+    avic_is_addressable_vcpu,
+    ga_log_intr,
+    with_host_id,
+    write_is_running,
+)
 from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.silicon.avic_tables import PHYSICAL_IS_RUNNING
 
@@ -75,13 +82,12 @@ def avic_vcpu_unblocking(vcpu: KvmVcpu) -> None:
 @kernel(FILE, was={"5.10": "avic_update_iommu_vcpu_affinity"})
 def avic_update_iommu_vcpu_affinity(vcpu: KvmVcpu, cpu: int | None, action: str) -> None:
     """Tell every remapping entry that posts to this vCPU where it runs. ``cpu`` None: it does not run."""
-    host = vcpu.kvm.host
-    ga_log_intr = action == "block" or not host.has("ga_log_intr_when_blocking")
+    log = ga_log_intr(vcpu.kvm, action == "block")
     for data in vcpu.ir_list:
         if action != "toggle":
-            amd_iommu_update_ga(data, cpu, ga_log_intr)
+            amd_iommu_update_ga(data, cpu, log)
         elif cpu is not None:
-            amd_iommu_activate_guest_mode(data, cpu, ga_log_intr)
+            amd_iommu_activate_guest_mode(data, cpu, log)
         else:
             amd_iommu_deactivate_guest_mode(data)
 
@@ -91,6 +97,6 @@ def avic_set_pi_irte_mode(vcpu: KvmVcpu, active: bool) -> None:
     """Up to 6.12 the entries change their mode after the load, so they say not running until the next one."""
     for data in vcpu.ir_list:
         if active:
-            amd_iommu_activate_guest_mode(data, None, True)
+            amd_iommu_activate_guest_mode(data, None, ga_log_intr(vcpu.kvm, False))
         else:
             amd_iommu_deactivate_guest_mode(data)
