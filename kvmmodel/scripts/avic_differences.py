@@ -1,7 +1,8 @@
 """Where a guest may see AVIC: the whole table of what may differ between a run with AVIC and the same run without.
 
-Nothing here knows a script. A row is recognised by a register's bits, or by an open point of the processor: the run with
-the other choice has to be equal to the run without AVIC, so that no lost, doubled or reordered vector can hide in it.
+Nothing here knows a script. A row is recognised by a register's bits, or by its cause: an open point of the processor or
+a mistake of the release, and the run without it has to be equal to the run without AVIC. So no lost, doubled or reordered
+vector can hide in a row.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ TPR_WRITES = ("wrmsr TPR ", f"mmio_write {hw.APIC_DEFAULT_PHYS_BASE + hw.APIC_TA
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``rule``: how the difference is recognised. ``open_point``, ``choice``: with that choice it is gone."""
+    """``rule``: how the difference is recognised. It is gone with this ``choice`` at the open point, or where the kernel
+    has this ``behaviour`` of facts/changes."""
 
     id: str
     what: str
@@ -26,6 +28,7 @@ class Row:
     source: str
     open_point: str = ""
     choice: str = ""
+    behaviour: str = ""
 
 
 LOW_NIBBLE = Row(
@@ -62,8 +65,16 @@ STALE_TMR = Row(
     "avic_ipi_tmr",
     "cleared",
 )
-OPEN = (SELF_IPI_SW_DISABLED, IPI_SW_DISABLED, STALE_TMR)
-TABLE = (LOW_NIBBLE, *OPEN)
+TPR_LOST = Row(
+    "tpr_write_lost",
+    "a mistake of older kernels: TPR that KVM writes itself, as for a guest in x2APIC mode without x2AVIC, is not loaded "
+    "into V_TPR while AVIC is active, and the next exit copies V_TPR over it. What TPR held back comes too early",
+    "the difference is gone in the same release with the correction, sync_lapic_to_cr8_always",
+    "commit d02e48830e3f: 6.17, 6.12.49, 6.1.154; arch/x86/kvm/svm/svm.c sync_lapic_to_cr8, 6.6.9",
+    behaviour="sync_lapic_to_cr8_always",
+)
+CAUSES = (SELF_IPI_SW_DISABLED, IPI_SW_DISABLED, STALE_TMR, TPR_LOST)
+TABLE = (LOW_NIBBLE, *CAUSES)
 
 
 @dataclass(frozen=True, slots=True)
