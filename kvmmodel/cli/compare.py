@@ -19,7 +19,8 @@ def add(commands: Any) -> None:
     compared.add_argument("file", metavar="FILE", help="one program a line, as JSON, with its results")
     compared.add_argument("--kernel", help="only this recorded kernel (default: all that the file has)")
     compared.add_argument(
-        "--cpu", help=f"the host's processor (default {scripts.CPU}, which was recorded; with --avic {scripts.AVIC_CPU})"
+        "--cpu",
+        help=f"the host's processor (default {scripts.CPU}, which was recorded; with --avic {scripts.AVIC_CPU})",
     )
     compared.add_argument(
         "--xapic", action="store_true", help="the same programs through the xAPIC's page (recorded: x2APIC mode)"

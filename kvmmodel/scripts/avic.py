@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass, field, replace
 
 from kvmmodel.machine.host import Host
-from kvmmodel.scripts.avic_differences import LOW_NIBBLE, CAUSES, Differing, Row, differences
+from kvmmodel.scripts.avic_differences import CAUSES, LOW_NIBBLE, Differing, Row, differences
 from kvmmodel.scripts.run import Outcome, run
 from kvmmodel.scripts.translate import Script
 

@@ -1,8 +1,8 @@
 """Where a guest may see AVIC: the whole table of what may differ between a run with AVIC and the same run without.
 
-Nothing here knows a script. A row is recognised by a register's bits, or by its cause: an open point of the processor or
-a mistake of the release, and the run without it has to be equal to the run without AVIC. So no lost, doubled or reordered
-vector can hide in a row.
+Nothing here knows a script. A row is recognised by a register's bits, or by its cause: an open point of the processor
+or a mistake of the release, and the run without it has to be equal to the run without AVIC. So no lost, doubled or
+reordered vector can hide in a row.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ TPR_WRITES = ("wrmsr TPR ", f"mmio_write {hw.APIC_DEFAULT_PHYS_BASE + hw.APIC_TA
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``rule``: how the difference is recognised. It is gone with this ``choice`` at the open point, or where the kernel
-    has this ``behaviour`` of facts/changes."""
+    """``rule``: how the difference is recognised. It is gone with this ``choice`` at the open point, or where the
+    kernel has this ``behaviour`` of facts/changes.
+    """
 
     id: str
     what: str
@@ -35,14 +36,15 @@ LOW_NIBBLE = Row(
     "tpr_low_nibble",
     "bits 3:0 of TPR and PPR. KVM sets TPR to CR8 << 4 at an exit, unless it intercepts CR8 writes. Without AVIC the "
     "write of TPR and the read of PPR exit themselves; with AVIC neither does, and CR8 is not intercepted",
-    "TPR or PPR of a snapshot, or a PPR that the guest read: the class is the same in both runs, and bits 3:0 are in each "
-    "0 or those that the guest wrote last",
-    "arch/x86/kvm/svm/svm.c sync_cr8_to_lapic, svm_update_cr8_intercept; svm/avic.c avic_activate_vmcb, 6.1.176 to 7.3.4; "
-    "for the PPR that the processor computes, open point avic_ppr_low_nibble",
+    "TPR or PPR of a snapshot, or a PPR that the guest read: the class is the same in both runs, and bits 3:0 are in "
+    "each 0 or those that the guest wrote last",
+    "arch/x86/kvm/svm/svm.c sync_cr8_to_lapic, svm_update_cr8_intercept; svm/avic.c avic_activate_vmcb, 6.1.176 to "
+    "7.3.4; for the PPR that the processor computes, open point avic_ppr_low_nibble",
 )
 SELF_IPI_SW_DISABLED = Row(
     "self_ipi_sw_disabled",
-    "a self-IPI (SELF_IPI, or the ICR's shorthand) while the APIC is software-disabled: KVM drops it, the processor may not",
+    "a self-IPI (SELF_IPI, or the ICR's shorthand) while the APIC is software-disabled: KVM drops it, the processor "
+    "may not",
     "the vectors that the processor accepts so are the only difference: it is gone if it drops them",
     "APM 15.29.6.1; arch/x86/kvm/lapic.c __apic_accept_irq, 6.1.176 to 7.3.4",
     "avic_self_ipi_sw_disabled",
@@ -58,8 +60,8 @@ IPI_SW_DISABLED = Row(
 )
 STALE_TMR = Row(
     "stale_tmr",
-    "a TMR bit that a level interrupt left: KVM clears it when an edge interrupt of that vector comes, the processor may "
-    "not when it sends one itself. The EOI then exits, and reaches an IOAPIC pin of that vector as a level interrupt's",
+    "a TMR bit that a level interrupt left: KVM clears it when an edge interrupt of that vector comes, the processor "
+    "may not when it sends one itself. The EOI then exits, and reaches an IOAPIC pin of that vector as a level interrupt's",
     "TMR bits, and remote IRR bits of the IOAPIC, are the only difference: it is gone if the processor clears the bit",
     "APM 15.29.6.1; arch/x86/kvm/lapic.c __apic_accept_irq, kvm_ioapic_send_eoi, 6.1.176 to 7.3.4",
     "avic_ipi_tmr",
@@ -67,8 +69,8 @@ STALE_TMR = Row(
 )
 TPR_LOST = Row(
     "tpr_write_lost",
-    "a mistake of older kernels: TPR that KVM writes itself, as for a guest in x2APIC mode without x2AVIC, is not loaded "
-    "into V_TPR while AVIC is active, and the next exit copies V_TPR over it. What TPR held back comes too early",
+    "a mistake of older kernels: TPR that KVM writes itself, as for a guest in x2APIC mode without x2AVIC, is not "
+    "loaded into V_TPR while AVIC is active, and the next exit copies V_TPR over it. What TPR held back comes too early",
     "the difference is gone in the same release with the correction, sync_lapic_to_cr8_always",
     "commit d02e48830e3f: 6.17, 6.12.49, 6.1.154; arch/x86/kvm/svm/svm.c sync_lapic_to_cr8, 6.6.9",
     behaviour="sync_lapic_to_cr8_always",
@@ -107,9 +109,9 @@ def differences(script: Script, off: Any, on: Any) -> Iterator[Differing]:
             yield Differing(f"ioapic.{key}", off.ioapic[key], on.ioapic[key])
 
 
-def _only_low_nibble(one: list[Any], other: list[Any] | None, allowed: set[int]) -> bool:
+def _only_low_nibble(one: list[Any] | None, other: list[Any] | None, allowed: set[int]) -> bool:
     """Of two entries "snap" or "ppr": whether bits 3:0 of TPR or PPR are all that differs."""
-    if other is None or one[0] != other[0]:
+    if one is None or other is None or one[0] != other[0]:
         return False
     last = 2 if one[0] == "ppr" else 3
     pairs = list(zip(one[1:last], other[1:last], strict=True))

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -110,9 +111,9 @@ def mutants(outcome):
     for i, entry in enumerate(outcome.guest):
         if entry[0] == "enter":
             yield replace(outcome, guest=outcome.guest[:i] + outcome.guest[i + 2 :])
-            yield replace(outcome, guest=outcome.guest[:i] + [entry, ["leave", entry[1]]] + outcome.guest[i:])
+            yield replace(outcome, guest=[*outcome.guest[:i], entry, ["leave", entry[1]], *outcome.guest[i:]])
     entered = [i for i, entry in enumerate(outcome.guest) if entry[0] == "enter"]
-    for one, other in zip(entered, entered[1:], strict=False):
+    for one, other in pairwise(entered):
         if outcome.guest[one] != outcome.guest[other]:
             swapped = list(outcome.guest)
             swapped[one], swapped[other] = swapped[other], swapped[one]
