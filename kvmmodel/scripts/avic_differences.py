@@ -61,7 +61,7 @@ IPI_SW_DISABLED = Row(
 STALE_TMR = Row(
     "stale_tmr",
     "a TMR bit that a level interrupt left: KVM clears it when an edge interrupt of that vector comes, the processor "
-    "may not when it sends one itself. The EOI then exits, and reaches an IOAPIC pin of that vector as a level interrupt's",
+    "may not when it sends one itself. The EOI then exits, and is a level interrupt's for an IOAPIC pin of that vector",
     "TMR bits, and remote IRR bits of the IOAPIC, are the only difference: it is gone if the processor clears the bit",
     "APM 15.29.6.1; arch/x86/kvm/lapic.c __apic_accept_irq, kvm_ioapic_send_eoi, 6.1.176 to 7.3.4",
     "avic_ipi_tmr",
@@ -70,7 +70,7 @@ STALE_TMR = Row(
 TPR_LOST = Row(
     "tpr_write_lost",
     "a mistake of older kernels: TPR that KVM writes itself, as for a guest in x2APIC mode without x2AVIC, is not "
-    "loaded into V_TPR while AVIC is active, and the next exit copies V_TPR over it. What TPR held back comes too early",
+    "loaded into V_TPR while AVIC is active, and the next exit copies V_TPR over it. What it held back comes too early",
     "the difference is gone in the same release with the correction, sync_lapic_to_cr8_always",
     "commit d02e48830e3f: 6.17, 6.12.49, 6.1.154; arch/x86/kvm/svm/svm.c sync_lapic_to_cr8, 6.6.9",
     behaviour="sync_lapic_to_cr8_always",
