@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     compared.add_argument(
         "--xapic", action="store_true", help="the same programs through the xAPIC's page (recorded: x2APIC mode)"
     )
-    add_host_options(compared)
+    add_host_options(compared, "off")
     compared.add_argument("--json", action="store_true")
     compared.set_defaults(command=_scripts)
     conforming = commands.add_parser("conform", help="compare a recording of the lab's guest with the model's own run")

@@ -88,6 +88,15 @@ class AvicMode(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RingDoorbell(Event):
+    """KVM writes the doorbell MSR. Later releases have a tracepoint there, kvm_avic_doorbell."""
+
+    kind: ClassVar[str] = "ring_doorbell"
+    vcpu_id: int
+    host_apic_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class KvmApicvAcceptIrq(Event):
     kind: ClassVar[str] = "kvm_apicv_accept_irq"
     tracepoint: ClassVar[str | None] = "kvm_apicv_accept_irq"

@@ -22,6 +22,7 @@ KVM_MP_STATE_RUNNABLE = "runnable"
 KVM_MP_STATE_UNINITIALIZED = "uninitialized"
 KVM_MP_STATE_INIT_RECEIVED = "init_received"
 KVM_MP_STATE_HALTED = "halted"
+KVM_MP_STATE_SIPI_RECEIVED = "sipi_received"  # only userspace still says it
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from kvmmodel.events import Event
-from kvmmodel.guest.cpu import Code, GuestCpu, Level
+from kvmmodel.guest.cpu import GuestCpu, Level
+from kvmmodel.guest.insn import Code
 from kvmmodel.guest.program import BUILT_IN_BODIES, World, handler, parse, program, smi_handler
 from kvmmodel.kvm import eventfd, ioctl, mmu_notifier
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.host_irqs import ring
 from kvmmodel.kvm.i8254 import STATE2_SIZE as PIT_STATE_SIZE
 from kvmmodel.kvm.i8259 import STATE as PIC_STATE
-from kvmmodel.kvm.ioapic import IOAPIC_STATE_SIZE
+from kvmmodel.kvm.ioapic_registers import IOAPIC_STATE_SIZE
 from kvmmodel.kvm.irqchip import Route
 from kvmmodel.kvm.sched import cpu_of, resched_curr
 from kvmmodel.kvm.types import Cpu, Kvm, KvmVcpu, Task

@@ -9,7 +9,8 @@ from typing import Any
 
 from kvmmodel.guest.program import parse
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
-from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED, entries_of, lines_of, with_entry
+from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED
+from kvmmodel.kvm.ioapic_registers import entries_of, lines_of, with_entry
 from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.vm import Vm

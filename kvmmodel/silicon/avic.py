@@ -132,7 +132,11 @@ def write_icr(unit: AvicUnit, low: int, high: int) -> tuple[int, int] | None:
     if to_itself:
         self_ipi(unit, vector)
         return None
-    return _deliver(unit, vector, targets)
+    waiting = _deliver(unit, vector, targets)
+    if waiting is None:
+        return None
+    one = not low & hw.APIC_DEST_LOGICAL and not is_broadcast(unit, low, high)
+    return TARGET_NOT_RUNNING, waiting if one else _reported(unit, waiting)
 
 
 def find_targets(unit: AvicUnit, low: int, high: int) -> tuple[list[int], tuple[int, int] | None]:
@@ -219,8 +223,8 @@ def _directed_targets(unit: AvicUnit, low: int, high: int) -> Iterator[int | Non
                 yield entry & LOGICAL_GUEST_ID if entry & LOGICAL_VALID else None
 
 
-def _deliver(unit: AvicUnit, vector: int, targets: list[int]) -> tuple[int, int] | None:
-    """First every IRR bit, then, target by target, a doorbell, or the exit if one is not running."""
+def _deliver(unit: AvicUnit, vector: int, targets: list[int]) -> int | None:
+    """First every IRR bit, then, target by target, a doorbell. The first target that is not running, which exits."""
     table, waiting = unit.memory.tables[unit.vmcb.avic_physical_id], None
     pages = {index: unit.memory.pages[table[index] & PHYSICAL_BACKING_PAGE] for index in targets}
     if unit.open["avic_ipi_sw_disabled"] == "dropped":
@@ -239,4 +243,4 @@ def _deliver(unit: AvicUnit, vector: int, targets: list[int]) -> tuple[int, int]
                 unit.ring(entry & PHYSICAL_HOST_ID)
         elif waiting is None:
             waiting = index
-    return None if waiting is None else (TARGET_NOT_RUNNING, waiting)
+    return waiting

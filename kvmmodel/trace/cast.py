@@ -10,14 +10,17 @@ from kvmmodel.trace.story import ApicState, Column, Group
 
 HOST = "host"  # the heading of the scheduler's lane, where that lane stands alone
 HOST_TIMER = "asm_sysvec_apic_timer_interrupt"
-CALLER = {"msi": "u.kvm", "line": "ioapic"}  # where KVM's code runs for userspace's own thread
+PIT_THREAD = "kvm-pit"
+RAISERS = {"vmm": "VMM thread", PIT_THREAD: "PIT thread"}
+CALLER = {"msi": "u.kvm", "extint": "u.kvm", "line": "ioapic"}  # where KVM's code runs for the raiser's thread
 TARGET_COLUMNS = (("t.kvm", "kvm", "KVM"), ("t.hw", "hw", "hardware"), ("t.guest", "guest", "guest"))
 
 
 @dataclass(slots=True)
 class Cast:
-    """``source``: ipi, timer, msi, line, or program for all that one vCPU does. ``sender``: the vCPU, if one sends.
-    ``also``: more vectors to follow. ``place``: where each vCPU is now."""
+    """``source``: ipi, timer, msi, line, extint, or program for all that one vCPU does. ``sender``: the sending vCPU,
+    if one sends. ``raiser``: else the thread that brings the interrupt to KVM. ``also``: more vectors to follow.
+    ``place``: where each vCPU is now."""
 
     source: str
     vector: int
@@ -25,11 +28,12 @@ class Cast:
     target_cpu: int
     sender: int | None = None
     sender_cpu: int | None = None
+    raiser: str = "vmm"
     also: frozenset[int] = frozenset()
     place: dict[int, str] = field(default_factory=dict)
     waker: bool = False  # the scheduler is about to run the target
     other: bool = False  # another thread has the target's CPU
-    caller: bool = False  # userspace's thread is in the kernel
+    caller: bool = False  # the raiser is in the kernel
     window: bool = False  # KVM has asked for an IRQ window
     asked: bool = False  # an event pass is requested
     timer_irq: bool = False  # the target's CPU is in the host timer's interrupt, on top of whatever it ran
@@ -40,6 +44,10 @@ class Cast:
     watched: set[str] = field(default_factory=set)  # what shall exit so that KVM hears of an NMI's or SMI's moment
     heard: bool = False  # the IRET of the NMI handler that was injected last has exited
     delivering: int | None = None  # the vCPU whose IRR was set last
+    unit: int | None = None  # the vCPU whose processor's AVIC unit is at work
+    unit_begins: bool = False  # it has just begun
+    inhibits: int | None = None  # the mask that was traced last
+    avic: bool = False  # a sender has found AVIC active on the target
 
     def prefix(self, vcpu: int) -> str:
         return "s" if vcpu == self.sender else "t"
@@ -63,6 +71,13 @@ def groups(cast: Cast) -> tuple[Group, ...]:
         return Group(f"VMM thread · CPU {cast.sender_cpu}", columns), host, target
     if cast.source == "line":
         return Group("line", (Column("dev", "dev", "device"), Column("ioapic", "kvm", "I/O APIC"))), target
+    if cast.source == "post":
+        columns = (Column("dev", "dev", "device"), Column("iommu", "dev", "IOMMU"))
+        return Group("assigned device", columns), host, target
+    if cast.source == "extint":
+        device = "PIT" if cast.raiser == PIT_THREAD else "device"
+        columns = (Column("dev", "dev", device), Column("u.kvm", "kvm", "KVM"))
+        return Group(f"{RAISERS[cast.raiser]} · CPU {cast.sender_cpu}", columns), target
     if cast.source == "timer":
         columns = (Column("dev", "dev", "host timer"), *host.columns)
         return Group(f"host · CPU {cast.target_cpu}", columns), target
@@ -76,9 +91,11 @@ def lane(cast: Cast, record: Record) -> str | None:
     if cast.shown(record.vcpu):
         assert record.vcpu is not None
         return cast.prefix(record.vcpu) + ".kvm"
-    if record.task == "vmm":
+    if record.task == cast.raiser:
         return CALLER.get(cast.source)
-    return "t.kvm" if record.cpu == cast.target_cpu else None
+    if record.cpu == cast.target_cpu:
+        return "t.kvm"
+    return "sched" if cast.source == "post" else None  # the IOMMU's interrupt, on whatever CPU
 
 
 def begin(cast: Cast, states: tuple[VcpuState, ...]) -> None:
@@ -92,6 +109,7 @@ def begin(cast: Cast, states: tuple[VcpuState, ...]) -> None:
 def follow(cast: Cast, record: Record) -> None:
     """Keep track of who runs where."""
     event = record.event
+    _follow_unit(cast, record)
     match event:
         case ev.VmExit():
             cast.place[event.vcpu_id] = "kvm"
@@ -120,11 +138,32 @@ def follow(cast: Cast, record: Record) -> None:
             cast.heard = cast.heard or (event.by == "iret" and not event.open)
         case ev.InjectNmi() if event.vcpu_id == cast.target:
             cast.heard = False
+        case ev.ReadMode() if event.vcpu_id == cast.target:
+            cast.avic = event.apicv_active
+        case ev.AvicLookup() if event.apic_id == cast.target:
+            cast.avic = True
         case ev.TimerPending() if event.vcpu_id == cast.target:
             cast.pending = True
-    cast.caller = record.task == "vmm"
+    cast.caller = record.task == cast.raiser
     if record.cpu == cast.target_cpu:
         cast.timer_irq = any(f.name == HOST_TIMER for f in record.stack)
+
+
+def _follow_unit(cast: Cast, record: Record) -> None:
+    """The AVIC unit that was rung is at work until its CPU does something else; the sender's until it is done."""
+    before, event = cast.unit, record.event
+    match event:
+        case ev.AvicSetIrr() | ev.AvicLookup() | ev.AvicDoorbell() | ev.AvicTake() | ev.AvicClearIsr():
+            cast.unit = record.vcpu
+        case ev.AvicRing() if event.apic_id == cast.target:
+            cast.unit = event.apic_id
+        case ev.RingDoorbell() if event.vcpu_id == cast.target:
+            cast.unit = event.vcpu_id
+        case ev.IommuPost(running=True) if cast.source == "post":
+            cast.unit = cast.target
+        case _ if cast.unit is not None and record.vcpu in (None, cast.unit):
+            cast.unit = None
+    cast.unit_begins = cast.unit != before
 
 
 def bars(cast: Cast) -> tuple[tuple[str, str], ...]:
@@ -138,6 +177,9 @@ def bars(cast: Cast) -> tuple[tuple[str, str], ...]:
         prefix = cast.prefix(vcpu) if cast.sender != cast.target else "t"
         running = place in ("guest", "kvm") and not interrupted
         found.append((f"{prefix}.{place if running else 'kvm'}", "runs" if running else "blocked"))
+    if cast.unit is not None and cast.shown(cast.unit):
+        prefix = cast.prefix(cast.unit) if cast.sender != cast.target else "t"
+        found.append((f"{prefix}.hw", "runs"))
     if interrupted:
         found.append(("dev", "runs"))
     elif cast.waker or cast.other:

@@ -13,6 +13,8 @@ from kvmmodel.trace.stacks import frames
 from kvmmodel.trace.story import Badge, Step, Story
 from kvmmodel.trace.telling import TELLERS, Teller, Told
 from kvmmodel.trace.telling_access import ACCESS_TELLERS
+from kvmmodel.trace.telling_avic import AVIC_TELLERS
+from kvmmodel.trace.telling_extint import EXTINT_TELLERS
 from kvmmodel.trace.telling_program import PROGRAM_TELLERS
 from kvmmodel.trace.telling_timer import TIMER_TELLERS
 
@@ -20,11 +22,13 @@ CAUSES: dict[str, tuple[type[ev.Event], ...]] = {
     "ipi": (ev.Instruction,),
     "timer": (ev.Instruction,),
     "msi": (ev.KvmMsiSetIrq,),
+    "post": (ev.IommuPost,),
 }
 STORY_TELLERS = TELLERS | TIMER_TELLERS
 MOST_STEPS = 40  # a run that was broken on purpose may go round and round
 MOST_PROGRAM_STEPS = 50
 PV_IPI = "VMMCALL 0xa "
+MOST_EXTINT_STEPS = 60
 ICR, ICR2 = "MOV [0xfee00300]", "MOV [0xfee00310]"
 
 
@@ -42,8 +46,8 @@ def story(
     tellers: Mapping[type[ev.Event], Teller] = STORY_TELLERS,
     most: int = MOST_STEPS,
 ) -> Story:
-    """Tell a run. ``source``: ipi, timer or msi; ``vector`` and ``target`` (a vCPU) say which interrupt to follow.
-    ``tellers`` say which events become steps, of which there are ``most``.
+    """Tell a run. ``source``: ipi, timer, msi or post (by the IOMMU); ``vector`` and ``target`` (a vCPU) say which
+    interrupt to follow. ``tellers`` say which events become steps, of which there are ``most``; AVIC's do in any case.
 
     ValueError if nothing in the run is its cause.
     """
@@ -136,14 +140,55 @@ def access_story(
     cast = Cast("program", -1, ours, records[0].cpu)
     begin(cast, records[0].states)
     before, start = bars(cast), states(cast, records[0])
+    steps = _told(records, kernel, cast, ACCESS_TELLERS)
+    return Story(title, setup, groups(cast), before, start, steps, badges)
+
+
+def extint_story(
+    records: Sequence[Record],
+    kernel: Kernel,
+    raiser: str,
+    *,
+    title: str,
+    setup: str,
+    badges: tuple[Badge, ...] = (),
+    broken: str | None = None,
+) -> Story:
+    """Tell how what the 8259s ask for comes to vCPU 0, from what leads to it on to the end of the run.
+
+    ``raiser`` is the thread that changes their lines. ValueError if it does nothing in this run.
+    """
+    ordered = sorted(records, key=lambda record: record.t)
+    raised = next((record for record in ordered if record.task == raiser), None)
+    if raised is None:
+        raise ValueError(f"the thread {raiser!r} does nothing in this run")
+    first = next(i for i, record in enumerate(ordered) if record is raised or _leads_to_extint(record.event))
+    opening = ordered[max(first - 1, 0)]
+    cpu = next(s.cpu for s in opening.states if s.vcpu == 0)
+    cast = Cast("extint", -1, 0, cpu, sender_cpu=raised.cpu, raiser=raiser)
+    begin(cast, opening.states)
+    before, start = bars(cast), states(cast, opening)
+    steps = _told(ordered[first:], kernel, cast, EXTINT_TELLERS)[:MOST_EXTINT_STEPS]
+    return Story(title, setup, groups(cast), before, start, steps, badges, broken)
+
+
+def _leads_to_extint(event: ev.Event) -> bool:
+    """A tick, or what the guest does about interrupts before one comes."""
+    before = isinstance(event, ev.Instruction) and event.text.startswith(("CLI", "MOV CR8", "WRMSR"))
+    return before or isinstance(event, ev.PitTick)
+
+
+def _told(
+    records: Sequence[Record], kernel: Kernel, cast: Cast, tellers: Mapping[type[ev.Event], Teller]
+) -> tuple[Step, ...]:
     steps = []
     for record in records:
         follow(cast, record)
-        teller = ACCESS_TELLERS.get(type(record.event))
+        teller = tellers.get(type(record.event)) or AVIC_TELLERS.get(type(record.event))
         told = None if teller is None else teller(cast, record, record.event)
         if told is not None:
             steps.append(_step(told, cast, record, kernel))
-    return Story(title, setup, groups(cast), before, start, tuple(steps), badges)
+    return tuple(steps)
 
 
 def _scheduled(steps: tuple[Step, ...]) -> bool:
@@ -162,6 +207,8 @@ def _cause(records: Sequence[Record], source: str, vector: int) -> int:
         if not isinstance(event, CAUSES[source]):
             continue
         if isinstance(event, ev.KvmMsiSetIrq) and event.data & 0xFF == vector:
+            return i
+        if isinstance(event, ev.IommuPost) and event.vector == vector:
             return i
         if isinstance(event, ev.Instruction) and _writes(event.text, source, vector):
             return _with_destination(records, i, event)
@@ -192,7 +239,7 @@ def _writes(text: str, source: str, vector: int) -> bool:
 
 def _cast(cause: Record, source: str, vector: int, target: int, opening: Record) -> Cast:
     cpu = next(s.cpu for s in opening.states if s.vcpu == target)
-    return Cast(source, vector, target, cpu, cause.vcpu if source != "msi" else None, cause.cpu)
+    return Cast(source, vector, target, cpu, cause.vcpu if source not in ("msi", "post") else None, cause.cpu)
 
 
 def _steps(
@@ -205,7 +252,9 @@ def _steps(
         follow(cast, record)
         event = record.event
         about = getattr(event, "vcpu_id", cast.target)
-        teller = tellers.get(type(event))
+        if isinstance(event, ev.AvicTake | ev.AvicClearIsr):
+            about = event.apic_id  # which is the vcpu_id
+        teller = tellers.get(type(event)) or AVIC_TELLERS.get(type(event))
         if teller is None or not cast.shown(about) or _other_vector(cast, event):
             continue
         told = teller(cast, record, event)
@@ -215,7 +264,7 @@ def _steps(
             steps[-1] = replace(steps[-1], bars=back)
         back = bars(replace(cast, timer_irq=False)) if cast.timer_irq and record.cpu == cast.target_cpu else None
         steps.append(_step(told, cast, record, kernel))
-        if len(steps) == most or (isinstance(event, ev.ClearIsr) and _is_last(cast, record)):
+        if len(steps) == most or (isinstance(event, ev.ClearIsr | ev.AvicClearIsr) and _is_last(cast, record)):
             break
     if back is not None:
         steps[-1] = replace(steps[-1], bars=back)
@@ -234,7 +283,9 @@ def _other_vector(cast: Cast, event: ev.Event) -> bool:
 
 def _is_last(cast: Cast, record: Record) -> bool:
     """Whether this EOI ends the story: in a program's, none of its vectors waits or is in service after it."""
-    if getattr(record.event, "vcpu_id", None) != cast.target:
+    event = record.event
+    about = event.apic_id if isinstance(event, ev.AvicClearIsr) else getattr(event, "vcpu_id", None)
+    if about != cast.target:
         return False
     left = next(s.irr | s.isr for s in record.states if s.vcpu == cast.target)
     return cast.source != "program" or not any(left >> vector & 1 for vector in (cast.vector, *cast.also))
