@@ -24,10 +24,11 @@ def add_host_options(parser: argparse.ArgumentParser, avic: str = "auto") -> Non
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="another module parameter")
 
 
-def host_of(cpu: str, kernel: str, options: argparse.Namespace) -> Host:
+def host_of(cpu: str, kernel: str, options: argparse.Namespace, *, quiet: bool = False) -> Host:
     """The host that --avic, --iommu and --param describe. ValueError, in one line, for what its kernel would not take.
 
-    The kernel says little or nothing when it cannot have AVIC; whoever asked for it is told on standard error.
+    The kernel says little or nothing when it cannot have AVIC; whoever asked for it is told on standard error, unless
+    ``quiet``.
     """
     wanted = params(options.param)
     if "avic" in wanted and options.avic is not None:
@@ -37,12 +38,18 @@ def host_of(cpu: str, kernel: str, options: argparse.Namespace) -> Host:
     avic = wanted.pop("avic")
     host = Host(cpu, kernel, avic, iommu=options.iommu, **wanted)
     on = avic is not None and asked(host.kernel, {"avic": avic})["avic"] not in (False, AUTO)
-    if on and not host.params["avic"]:
+    if on and not host.params["avic"] and not quiet:
         said = "".join(f"; its log: {line}" for line in host.dmesg if "AVIC" in line)
         option = "--avic on" if avic is True else f"--param avic={avic}"
         name, release = host.processor.name, host.kernel.release
         print(f"kvmmodel: {option}: avic resolves to N on {name} with kernel {release}{said}", file=sys.stderr)
     return host
+
+
+def host_without_avic(cpu: str, kernel: str, options: argparse.Namespace) -> Host:
+    """The same host with AVIC off."""
+    wanted = params(options.param)
+    return Host(cpu, kernel, **{**wanted, "avic": False})
 
 
 def param(text: str) -> tuple[str, str]:

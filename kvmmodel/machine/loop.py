@@ -224,7 +224,8 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
     """One instruction of the guest, or the exit that a host interrupt or an open window forces."""
     host, guest = machine.host, thread.guest
     assert guest is not None
-    if _doorbells(cpu):
+    rung = _doorbells(cpu)
+    if rung:
         doorbell(guest, cpu.id)
     if host_irqs.irq_pending(host, cpu):
         leave(guest, SVM_EXIT_INTR)
@@ -234,7 +235,7 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
         take_avic(guest)
     elif window(guest):
         take_virq(guest)
-    elif not guest.vmcb.exit_code and guest.levels:  # one without: all it had was a doorbell
+    elif not guest.vmcb.exit_code and not rung:  # the next instruction may be one whose time has not come
         insn = guest.levels[-1].insn
         assert insn is not None
         if insn.op == "pause":
