@@ -61,6 +61,7 @@ FORMS = {
     "inb": "IN AL, {a:#x}",
     "hlt": "HLT",
     "vmmcall": "VMMCALL {a:#x} ({args})",
+    "vmrun": "VMRUN",
     "sti": "STI",
     "cli": "CLI",
     "stgi": "STGI",
@@ -296,6 +297,8 @@ def execute(guest: GuestCpu, insn: Insn) -> int | None:
         return leave(guest, hw.SVM_EXIT_IOIO, insn.a << 16 | IOIO[op], regs.rip + regs.length)
     if op == "hlt":
         return leave(guest, hw.SVM_EXIT_HLT, 0, 0)
+    if op == "vmrun":
+        return leave(guest, hw.SVM_EXIT_VMRUN)
     if op == "vmmcall":
         if hw.SVM_EXIT_VMMCALL not in vmcb.intercepts:
             raise_fault(guest, UD_VECTOR, None)

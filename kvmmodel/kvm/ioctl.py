@@ -14,6 +14,8 @@ from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.apicv import kvm_apicv_init, kvm_clear_apicv_inhibit, kvm_set_apicv_inhibit
 from kvmmodel.kvm.errno import EAGAIN
 from kvmmodel.kvm.eventfd import kvm_irqfd
+from kvmmodel.kvm.guest_debug import kvm_arch_vcpu_ioctl_set_guest_debug
+from kvmmodel.kvm.hyperv import kvm_hv_activate_synic
 from kvmmodel.kvm.i8254 import kvm_create_pit, kvm_pit_set_reinject, kvm_vm_ioctl_get_pit2, kvm_vm_ioctl_set_pit2
 from kvmmodel.kvm.ioapic import kvm_get_ioapic, kvm_ioapic_init, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
@@ -194,6 +196,16 @@ def __set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
 def __set_sregs_common(vcpu: KvmVcpu, cr8: int) -> None:
     kvm_set_cr8(vcpu, cr8)
     kvm_lapic_update_cr8_intercept(vcpu)
+
+
+def enable_hyperv_synic(vcpu: KvmVcpu) -> None:
+    """KVM_ENABLE_CAP of KVM_CAP_HYPERV_SYNIC."""
+    vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_hv_activate_synic, vcpu)
+
+
+def set_guest_debug(vcpu: KvmVcpu, blockirq: bool) -> None:
+    """KVM_SET_GUEST_DEBUG."""
+    vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_arch_vcpu_ioctl_set_guest_debug, vcpu, blockirq)
 
 
 def set_mp_state(vcpu: KvmVcpu, state: str) -> None:

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from kvmmodel.kvm.amd_iommu import amd_iommu_activate_guest_mode, amd_iommu_deactivate_guest_mode, amd_iommu_update_ga
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.svm.avic.tables import FILE, GA_LOG_INTR, avic_is_addressable_vcpu, with_host_id, write_is_running
+from kvmmodel.kvm.svm.avic.tables import (
+    FILE,
+    GA_LOG_INTR,
+    avic_is_addressable_vcpu,
+    entry_of,
+    with_host_id,
+    write_is_running,
+)
 from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.silicon.avic_tables import PHYSICAL_IS_RUNNING
 
@@ -35,7 +42,7 @@ def __avic_vcpu_load(vcpu: KvmVcpu, action: str, running: bool = True) -> None:
     if not avic_is_addressable_vcpu(vcpu):
         return
     cpu = vcpu.kvm.host.current.id
-    entry = with_host_id(vcpu.avic_physical_id_entry, cpu)
+    entry = with_host_id(entry_of(vcpu), cpu)
     write_is_running(vcpu, entry if running else entry & ~PHYSICAL_IS_RUNNING)
     avic_update_iommu_vcpu_affinity(vcpu, cpu if running else None, action)
 
@@ -43,7 +50,7 @@ def __avic_vcpu_load(vcpu: KvmVcpu, action: str, running: bool = True) -> None:
 @kernel(FILE)
 def avic_vcpu_put(vcpu: KvmVcpu) -> None:
     """Nothing to do where it does not run by that account: it blocks, or is preempted while it does."""
-    if vcpu.avic_physical_id_entry & PHYSICAL_IS_RUNNING:
+    if entry_of(vcpu) & PHYSICAL_IS_RUNNING:
         __avic_vcpu_put(vcpu, "block" if kvm_vcpu_is_blocking(vcpu) else "run")
 
 
@@ -53,7 +60,7 @@ def __avic_vcpu_put(vcpu: KvmVcpu, action: str) -> None:
     if not avic_is_addressable_vcpu(vcpu):
         return
     avic_update_iommu_vcpu_affinity(vcpu, None, action)
-    entry = vcpu.avic_physical_id_entry & ~PHYSICAL_IS_RUNNING
+    entry = entry_of(vcpu) & ~PHYSICAL_IS_RUNNING
     write_is_running(vcpu, entry | GA_LOG_INTR if action == "block" else entry)
 
 
