@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
     compared = commands.add_parser("scripts", help="run recorded guest programs and compare with what real kernels did")
     compared.add_argument("file", metavar="FILE", help="one program a line, as JSON, with its results")
     compared.add_argument("--kernel", help="only this recorded kernel (default: all that the file has)")
-    add_host_options(compared)
+    add_host_options(compared, "off")
     compared.add_argument("--json", action="store_true")
     compared.set_defaults(command=_scripts)
     conforming = commands.add_parser("conform", help="compare a recording of the lab's guest with the model's own run")

@@ -14,8 +14,11 @@ from kvmmodel.machine.host import Host
 AVIC = {"on": True, "off": False, "auto": None}
 
 
-def add_host_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--avic", choices=AVIC, help="kvm_amd's parameter (default off); auto: the release's default")
+def add_host_options(parser: argparse.ArgumentParser, avic: str = "auto") -> None:
+    """``avic``: what it is without the option."""
+    words = f"kvm_amd's parameter (default {avic}); auto: the release's default"
+    parser.add_argument("--avic", choices=AVIC, help=words)
+    parser.set_defaults(default_avic=avic)
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="another module parameter")
 
 
@@ -28,7 +31,7 @@ def host_of(cpu: str, kernel: str, options: argparse.Namespace) -> Host:
     if "avic" in wanted and options.avic is not None:
         raise ValueError("--avic and --param avic say the same: give one of them")
     if "avic" not in wanted:
-        wanted["avic"] = AVIC[options.avic or "off"]
+        wanted["avic"] = AVIC[options.avic or options.default_avic]
     avic = wanted.pop("avic")
     host = Host(cpu, kernel, avic, **wanted)
     on = avic is not None and asked(host.kernel, {"avic": avic})["avic"] not in (False, AUTO)

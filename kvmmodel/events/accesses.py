@@ -34,6 +34,15 @@ class IoapicLine(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PicLine(Event):
+    """A source of a line of the 8259s changes its level. ``sources``: those that assert it now; none: it is down."""
+
+    kind: ClassVar[str] = "pic_line"
+    line: int
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class IoapicEntry(Event):
     """A redirection entry has changed: the guest or userspace wrote it, or remote IRR was set or cleared."""
 
@@ -68,11 +77,20 @@ class PitTick(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PitWaits(Event):
+    """The PIT's thread leaves GSI 0 alone, as the tick before is not acknowledged. ``pending``: ticks owed."""
+
+    kind: ClassVar[str] = "pit_waits"
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
 class PicAck(Event):
-    """The 8259s are acknowledged and give a vector."""
+    """The 8259s are acknowledged and give a vector; ``spurious``: nothing asks any more, so it is a chip's line 7."""
 
     kind: ClassVar[str] = "pic_ack"
     vector: int
+    spurious: bool
 
 
 @dataclass(frozen=True, slots=True)

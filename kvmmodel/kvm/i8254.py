@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kvmmodel.events import PitTick
+from kvmmodel.events import PitTick, PitWaits
 from kvmmodel.kvm.ack import (
     kvm_register_irq_ack_notifier,
     kvm_register_irq_mask_notifier,
@@ -139,6 +139,7 @@ def pit_do_work(kvm: Kvm) -> None:
     if pit.reinject:
         acknowledged, pit.irq_ack = pit.irq_ack, False
         if not acknowledged:
+            trace(kvm.host, PitWaits, pit.pending)
             return
     kvm_set_irq(kvm, KVM_PIT_IRQ_SOURCE_ID, PIT_GSI, True)
     kvm_set_irq(kvm, KVM_PIT_IRQ_SOURCE_ID, PIT_GSI, False)
@@ -160,6 +161,8 @@ def kvm_apic_nmi_wd_deliver(vcpu: KvmVcpu) -> None:
 @kernel(FILE)
 def kvm_pit_ack_irq(kvm: Kvm) -> None:
     """GSI 0 is acknowledged, by an EOI or by the 8259: the next tick that is owed may go."""
+    if "no-pit-ack" in kvm.broken:
+        return
     pit: KvmPit = kvm.vpit
     pit.irq_ack = True
     pit.pending = max(pit.pending - 1, 0)
@@ -167,7 +170,7 @@ def kvm_pit_ack_irq(kvm: Kvm) -> None:
         kthread_queue_work(kvm.host, pit.expired)
 
 
-@kernel(FILE)
+@kernel(FILE, was={"5.10": "pit_mask_notifer", "7.2": "pit_mask_notifier"})
 def pit_mask_notifier(kvm: Kvm, masked: bool) -> None:
     """The guest opens the pin: what was owed while it was masked is forgotten."""
     if not masked:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from kvmmodel.events import KvmPicSetIrq, PicAck, PicOutput
+from kvmmodel.events import KvmPicSetIrq, PicAck, PicLine, PicOutput
 from kvmmodel.kvm.ack import KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, kvm_notify_acked_irq
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.lapic.registers import kvm_apic_accept_pic_intr
@@ -137,9 +137,9 @@ def pic_irq_request(kvm: Kvm, level: bool) -> None:
 
 
 def _set_output(kvm: Kvm, level: bool) -> None:
-    if kvm.pic.output != level:
+    before, kvm.pic.output = kvm.pic.output, level
+    if before != level:
         trace(kvm.host, PicOutput, level)
-    kvm.pic.output = level
 
 
 @kernel(FILE)
@@ -155,6 +155,7 @@ def kvm_pic_set_irq(kvm: Kvm, irq: int, source: int, level: bool) -> int:
     sources, (chip, pin) = pic.irq_states[irq], divmod(irq, 8)
     (sources.add if level else sources.discard)(source)
     result = pic_set_irq1(pic.pics[chip], pin, bool(sources))
+    trace(kvm.host, PicLine, irq, tuple(sorted(sources)))
     pic_update_irq(kvm)
     trace(kvm.host, KvmPicSetIrq, chip, pin, pic.pics[chip].elcr, pic.pics[chip].imr, result == 0)
     pic_unlock(kvm)
@@ -176,7 +177,10 @@ def pic_intack(kvm: Kvm, chip: int, irq: int) -> None:
 
 @kernel(FILE)
 def kvm_pic_read_irq(kvm: Kvm) -> int:
-    """The acknowledge: the vector of what is served now. If the request has gone, the chip's line 7, not in service."""
+    """The acknowledge: the vector of what is served now. If the request has gone, the chip's line 7, not in service.
+
+    The output falls before the lock is taken, so that a line may still change in between.
+    """
     pic: KvmPic = kvm.pic
     _set_output(kvm, False)
     irq, chip = pic_get_irq(pic, 0), 0
@@ -187,7 +191,7 @@ def kvm_pic_read_irq(kvm: Kvm) -> int:
         if irq >= 0:
             pic_intack(kvm, 1, irq)
     vector = pic.pics[chip].irq_base + (irq if irq >= 0 else SPURIOUS)
-    trace(kvm.host, PicAck, vector)
+    trace(kvm.host, PicAck, vector, irq < 0)
     pic_update_irq(kvm)
     pic_unlock(kvm)
     return vector

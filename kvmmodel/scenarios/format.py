@@ -6,7 +6,7 @@
     after = "name"                    optional: go on from the end of another built-in scenario
     break = ["no-kick"]               optional: rules to remove on purpose; see machine/breakable.py
 
-    [vm]                              vcpus, x2apic, boot, pcpus: as Host.create_vm takes them
+    [vm]                              vcpus, x2apic, boot, pcpus, irqchip, pit: as Host.create_vm takes them
     [handlers]                        name = ["instruction", ...]; built in: none, eoi, pv_eoi
     [vcpu.0]                          program = ["instruction", ...], idt = { "0x40-0x4f" = "name" }
     [[userspace]]                     when = {...}, do = ["signal_msi ADDRESS DATA", "irq_line GSI LEVEL",
@@ -46,13 +46,16 @@ ACTIONS = {
 KEYS: dict[str, dict[str, Any]] = {
     "": {"title": str, "page": str, "known": dict, "after": str, "break": list, "vm": dict, "limit_ns": int,
          "handlers": dict, "vcpu": dict, "userspace": list, "race": list},
-    "vm": {"vcpus": int, "x2apic": bool, "boot": bool, "pcpus": list},
+    "vm": {"vcpus": int, "x2apic": bool, "boot": bool, "pcpus": list, "irqchip": str, "pit": str},
     "vcpu": {"program": list, "idt": dict},
     "userspace": {"when": dict, "do": list},
     "race": {"at": dict, "run": (int, str), "until": str},
     "when": {"start": bool, "mark": str, "vcpu": int, "halted": bool, "port": int, "value": int, "event": str,
              "text": str},
 }  # fmt: skip
+
+
+IRQCHIPS, PITS = ("kernel", "split"), ("reinject", "discard")
 
 
 class ScenarioError(ValueError):
@@ -182,6 +185,11 @@ def read(name: str, text: str) -> Scenario:
         raise reader.fail(f"[vm]: pcpus takes numbers, got {pins!r}", "pcpus")
     if pins and len(pins) != count:
         raise reader.fail(f"[vm]: pcpus has one physical CPU for each of {count} vCPUs, got {pins!r}", "pcpus")
+    for key, known in (("irqchip", IRQCHIPS), ("pit", PITS)):
+        if vm.get(key, known[0]) not in known:
+            raise reader.fail(f"[vm]: {key} takes {' or '.join(map(repr, known))}, got {vm[key]!r}", key)
+    if "pit" in vm and vm.get("irqchip") == "split":
+        raise reader.fail("[vm]: KVM has no PIT with irqchip = 'split'", "pit")
     if data.get("limit_ns", 1) <= 0:
         raise reader.fail(f"the file: limit_ns takes 1 or more, got {data['limit_ns']}", "limit_ns")
     handlers = {k: reader.code(f"[handlers] {k}", v) for k, v in data.get("handlers", {}).items()}

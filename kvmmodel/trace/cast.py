@@ -10,14 +10,17 @@ from kvmmodel.trace.story import ApicState, Column, Group
 
 HOST = "host"  # the heading of the scheduler's lane, where that lane stands alone
 HOST_TIMER = "asm_sysvec_apic_timer_interrupt"
-CALLER = {"msi": "u.kvm", "line": "ioapic"}  # where KVM's code runs for userspace's own thread
+PIT_THREAD = "kvm-pit"
+RAISERS = {"vmm": "VMM thread", PIT_THREAD: "PIT thread"}
+CALLER = {"msi": "u.kvm", "extint": "u.kvm", "line": "ioapic"}  # where KVM's code runs for the raiser's thread
 TARGET_COLUMNS = (("t.kvm", "kvm", "KVM"), ("t.hw", "hw", "hardware"), ("t.guest", "guest", "guest"))
 
 
 @dataclass(slots=True)
 class Cast:
-    """``source``: ipi, timer, msi, line, or program for all that one vCPU does. ``sender``: the vCPU, if one sends.
-    ``also``: more vectors to follow. ``place``: where each vCPU is now."""
+    """``source``: ipi, timer, msi, line, extint, or program for all that one vCPU does. ``sender``: the sending vCPU,
+    if one sends. ``raiser``: else the thread that brings the interrupt to KVM. ``also``: more vectors to follow.
+    ``place``: where each vCPU is now."""
 
     source: str
     vector: int
@@ -25,11 +28,12 @@ class Cast:
     target_cpu: int
     sender: int | None = None
     sender_cpu: int | None = None
+    raiser: str = "vmm"
     also: frozenset[int] = frozenset()
     place: dict[int, str] = field(default_factory=dict)
     waker: bool = False  # the scheduler is about to run the target
     other: bool = False  # another thread has the target's CPU
-    caller: bool = False  # userspace's thread is in the kernel
+    caller: bool = False  # the raiser is in the kernel
     window: bool = False  # KVM has asked for an IRQ window
     asked: bool = False  # an event pass is requested
     timer_irq: bool = False  # the target's CPU is in the host timer's interrupt, on top of whatever it ran
@@ -63,6 +67,10 @@ def groups(cast: Cast) -> tuple[Group, ...]:
         return Group(f"VMM thread · CPU {cast.sender_cpu}", columns), host, target
     if cast.source == "line":
         return Group("line", (Column("dev", "dev", "device"), Column("ioapic", "kvm", "I/O APIC"))), target
+    if cast.source == "extint":
+        device = "PIT" if cast.raiser == PIT_THREAD else "device"
+        columns = (Column("dev", "dev", device), Column("u.kvm", "kvm", "KVM"))
+        return Group(f"{RAISERS[cast.raiser]} · CPU {cast.sender_cpu}", columns), target
     if cast.source == "timer":
         columns = (Column("dev", "dev", "host timer"), *host.columns)
         return Group(f"host · CPU {cast.target_cpu}", columns), target
@@ -76,7 +84,7 @@ def lane(cast: Cast, record: Record) -> str | None:
     if cast.shown(record.vcpu):
         assert record.vcpu is not None
         return cast.prefix(record.vcpu) + ".kvm"
-    if record.task == "vmm":
+    if record.task == cast.raiser:
         return CALLER.get(cast.source)
     return "t.kvm" if record.cpu == cast.target_cpu else None
 
@@ -122,7 +130,7 @@ def follow(cast: Cast, record: Record) -> None:
             cast.heard = False
         case ev.TimerPending() if event.vcpu_id == cast.target:
             cast.pending = True
-    cast.caller = record.task == "vmm"
+    cast.caller = record.task == cast.raiser
     if record.cpu == cast.target_cpu:
         cast.timer_irq = any(f.name == HOST_TIMER for f in record.stack)
 

@@ -31,10 +31,19 @@ def frames(stack: Iterable[KernelFunction], kernel: Kernel) -> tuple[StackFrame,
 
 @cache
 def folded(name: str, kernel: Kernel) -> bool:
-    """Whether the nearest recorded build, this or the next older one if there is, never shows the function."""
+    """Whether the nearest recorded build, this or the next older one if there is, never shows the function.
+
+    Nothing is known of files that its recordings never come to, as those of the 8259 and the PIT: False.
+    """
     known = FUNCTIONS.get(name)
     build = nearest_build(kernel)
-    return known is None or build not in (*known.seen, *known.graph)
+    return known is None or (build not in (*known.seen, *known.graph) and known.file in files(build))
+
+
+@cache
+def files(build: str) -> frozenset[str]:
+    """The source files of which a recorded build shows a function."""
+    return frozenset(known.file for known in FUNCTIONS.values() if build in (*known.seen, *known.graph))
 
 
 @cache

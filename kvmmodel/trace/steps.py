@@ -13,6 +13,7 @@ from kvmmodel.trace.stacks import frames
 from kvmmodel.trace.story import Badge, Step, Story
 from kvmmodel.trace.telling import TELLERS, Teller, Told
 from kvmmodel.trace.telling_access import ACCESS_TELLERS
+from kvmmodel.trace.telling_extint import EXTINT_TELLERS
 from kvmmodel.trace.telling_program import PROGRAM_TELLERS
 from kvmmodel.trace.telling_timer import TIMER_TELLERS
 
@@ -25,6 +26,7 @@ STORY_TELLERS = TELLERS | TIMER_TELLERS
 MOST_STEPS = 40  # a run that was broken on purpose may go round and round
 MOST_PROGRAM_STEPS = 50
 PV_IPI = "VMMCALL 0xa "
+MOST_EXTINT_STEPS = 60
 ICR, ICR2 = "MOV [0xfee00300]", "MOV [0xfee00310]"
 
 
@@ -136,14 +138,55 @@ def access_story(
     cast = Cast("program", -1, ours, records[0].cpu)
     begin(cast, records[0].states)
     before, start = bars(cast), states(cast, records[0])
+    steps = _told(records, kernel, cast, ACCESS_TELLERS)
+    return Story(title, setup, groups(cast), before, start, steps, badges)
+
+
+def extint_story(
+    records: Sequence[Record],
+    kernel: Kernel,
+    raiser: str,
+    *,
+    title: str,
+    setup: str,
+    badges: tuple[Badge, ...] = (),
+    broken: str | None = None,
+) -> Story:
+    """Tell how what the 8259s ask for comes to vCPU 0, from what leads to it on to the end of the run.
+
+    ``raiser`` is the thread that changes their lines. ValueError if it does nothing in this run.
+    """
+    ordered = sorted(records, key=lambda record: record.t)
+    raised = next((record for record in ordered if record.task == raiser), None)
+    if raised is None:
+        raise ValueError(f"the thread {raiser!r} does nothing in this run")
+    first = next(i for i, record in enumerate(ordered) if record is raised or _leads_to_extint(record.event))
+    opening = ordered[max(first - 1, 0)]
+    cpu = next(s.cpu for s in opening.states if s.vcpu == 0)
+    cast = Cast("extint", -1, 0, cpu, sender_cpu=raised.cpu, raiser=raiser)
+    begin(cast, opening.states)
+    before, start = bars(cast), states(cast, opening)
+    steps = _told(ordered[first:], kernel, cast, EXTINT_TELLERS)[:MOST_EXTINT_STEPS]
+    return Story(title, setup, groups(cast), before, start, steps, badges, broken)
+
+
+def _leads_to_extint(event: ev.Event) -> bool:
+    """A tick, or what the guest does about interrupts before one comes."""
+    before = isinstance(event, ev.Instruction) and event.text.startswith(("CLI", "MOV CR8", "WRMSR"))
+    return before or isinstance(event, ev.PitTick)
+
+
+def _told(
+    records: Sequence[Record], kernel: Kernel, cast: Cast, tellers: Mapping[type[ev.Event], Teller]
+) -> tuple[Step, ...]:
     steps = []
     for record in records:
         follow(cast, record)
-        teller = ACCESS_TELLERS.get(type(record.event))
+        teller = tellers.get(type(record.event))
         told = None if teller is None else teller(cast, record, record.event)
         if told is not None:
             steps.append(_step(told, cast, record, kernel))
-    return Story(title, setup, groups(cast), before, start, tuple(steps), badges)
+    return tuple(steps)
 
 
 def _scheduled(steps: tuple[Step, ...]) -> bool:

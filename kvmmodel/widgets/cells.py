@@ -77,3 +77,17 @@ def _emitted(scenario: str, kernel: str, cpu: str) -> tuple[tuple[KernelFunction
     with probe() as seen:
         run(built_in(scenario), host, trace=False)
     return tuple(sorted(seen.stacks, key=lambda stack: stacks.names(stack, host.kernel)))
+
+
+def model_stack(scenario: str, function: str, kernel: str = "6.12", *, under: str = "") -> Text:
+    """The model's own stack of a run in which the function is innermost, in bpftrace's form; ``under`` is on it, too.
+
+    ValueError if the run never has one.
+    """
+    release = Host(kernel=kernel, avic=False).kernel
+    found = [stacks.names(stack, release) for stack in _emitted(scenario, kernel, "zen4")]
+    fitting = [names for names in found if names and names[0] == function and (not under or under in names)]
+    if not fitting:
+        raise ValueError(f"no stack of {scenario} on {kernel} has {function} innermost")
+    shortest: tuple[str, ...] = min(fitting, key=len)
+    return Text("\n".join(shortest))

@@ -1,5 +1,7 @@
 """A page goes live and its widget answers."""
 
+import re
+
 from bookpage import (
     LIVE,
     STATIC,
@@ -7,6 +9,7 @@ from bookpage import (
     choose,
     chosen,
     expect_step,
+    figure,
     go_live,
     new_picture,
     open_page,
@@ -223,3 +226,23 @@ def test_a_hypercall_fails_with_linux_s_numbers_in_the_browser(page: Page, site:
     cell = page.locator(".cell:has(.live-tools)", has_text="vmmcall(99)")
     cell.get_by_role("button", name="Run cell").click()
     expect(cell.locator(".live-stdout")).to_have_text("3\n-22\n-1000\n")
+
+
+def test_the_legacy_page_tells_a_spurious_irq_and_a_pit_that_is_not_acknowledged(page: Page, site: Site) -> None:
+    open_page(page, site, "book/legacy")
+    go_live(page)
+    before = picture(page)
+    choose(page, "gone", "falls in the acknowledge")
+    page.locator(f"{LIVE}.km-fwd").click()
+    new_picture(page, before)
+    page.keyboard.press("End")
+    expect(page.locator(f"{LIVE}.km-verdict")).to_contain_text("The handler of IRQ 7 finds bit 7 of the ISR clear")
+    choose(page, "source", "PIT")
+    choose(page, "guest", "IF clear")
+    expect(page.locator(f"{LIVE}.km-verdict")).to_contain_text("Nothing to withdraw.")
+    page.get_by_label("Break it: do not tell the PIT of the acknowledge").first.click(force=True)
+    expect(page.locator(f"{LIVE}.km-broken")).to_contain_text("the PIT is not told")
+    expect(page.locator(f"{LIVE}.km-verdict")).to_contain_text("One tick, then no other.")
+    page.locator(f"{LIVE}.km-back").click()
+    page.keyboard.press("End")
+    expect(figure(page)).to_have_attribute("aria-label", re.compile("not acknowledged: no pulse"))

@@ -18,6 +18,8 @@ from kvmmodel.events import (
     KvmSetIrq,
     KvmUserspaceExit,
     MakeRequest,
+    PicAck,
+    PicLine,
 )
 from kvmmodel.facts.releases import kernel
 from kvmmodel.guest.program import parse
@@ -206,6 +208,7 @@ def test_a_line_is_up_while_any_source_holds_it():
     assert state(made)["irr"] == 1 << 5
     kvm_set_irq(kvm, 1, 5, False)
     assert state(made)["irr"] == 0
+    assert [(e.line, e.sources) for e in events(made, PicLine)] == [(5, (0,)), (5, (0, 1)), (5, (1,)), (5, ())]
 
 
 # ---- acknowledge without a request
@@ -218,6 +221,15 @@ def test_a_level_that_goes_before_the_acknowledge_leaves_a_spurious_irq_7():
     made.irq_line(3, False)
     assert ack(made) == 7
     assert state(made)["isr"] == 0
+    assert [(e.vector, e.spurious) for e in events(made, PicAck)] == [(BASE + 7, True)]
+
+
+def test_a_line_7_that_asks_is_not_spurious():
+    made = pics()
+    made.irq_line(7, True)
+    assert ack(made) == 7
+    assert state(made)["isr"] == 1 << 7
+    assert [(e.vector, e.spurious) for e in events(made, PicAck)] == [(BASE + 7, False)]
 
 
 def test_a_level_of_the_secondary_that_goes_leaves_irq_15_and_line_2_in_service():
@@ -336,7 +348,7 @@ def test_userspace_gets_back_what_it_set(image):
 def test_userspaces_mistakes():
     with pytest.raises(ValueError, match="16 bytes, not 15"):
         vm().set_irqchip(0, bytes(15))
-    with pytest.raises(ValueError, match="expected 0, the primary"):
+    with pytest.raises(ValueError, match="expected 0 or 1, an 8259"):
         vm().get_irqchip(3)
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from kvmmodel.events import KvmSetIrq, PitTick
+from kvmmodel.events import KvmSetIrq, PitTick, PitWaits
 from kvmmodel.kvm.i8254 import CHANNEL, KVM_PIT_FREQ, KvmKpitChannelState
 from tests.machines import events, vm
 
@@ -102,6 +102,18 @@ def test_reinjection_waits_for_the_acknowledge():
     program(made)
     wait(made, 10)
     assert (ticks(made), pulses(made), made.machine.kvm.vpit.pending) == (10, 1, 10)
+    assert [e.pending for e in events(made, PitWaits)] == list(range(2, 11))
+
+
+def test_a_pit_that_is_not_told_of_the_acknowledge_stops_after_one():
+    """broken on purpose: no-pit-ack. Without reinjection it does not look."""
+    for how, expected in (("reinject", 1), ("discard", 10)):
+        made = with_pit(how, broken=("no-pit-ack",))
+        init_pics(made, icw4=3)
+        made.vcpus[0].guest.sti()
+        program(made)
+        wait(made, 10)
+        assert pulses(made) == expected
 
 
 def test_what_is_owed_comes_as_fast_as_the_guest_acknowledges():

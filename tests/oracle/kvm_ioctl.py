@@ -13,6 +13,8 @@ CREATE_VM, CREATE_VCPU, CREATE_IRQCHIP, ENABLE_CAP = 0xAE01, 0xAE41, 0xAE60, 0x4
 GET_LAPIC, SET_LAPIC, SIGNAL_MSI = 0x8400AE8E, 0x4400AE8F, 0x4020AEA5
 GET_MSRS, SET_MSRS, SET_CPUID2 = 0xC008AE88, 0x4008AE89, 0x4008AE90
 IRQ_LINE_STATUS, GET_IRQCHIP, SET_IRQCHIP, SET_GSI_ROUTING = 0xC008AE67, 0xC208AE62, 0x8208AE63, 0x4008AE6A
+CREATE_PIT2, GET_PIT2, REINJECT_CONTROL = 0x4040AE77, 0x8070AE9F, 0xAE71
+PIT_STATE2_SIZE = 112
 CAP_X2APIC_API = 129
 PIC_STATE, IOAPIC, IOAPIC_STATE_SIZE = 16, 2, 216  # irqchips 0 and 1 are the 8259s
 CPUID_1_ECX, CPUID_1_EDX = 1 << 21 | 1 << 24, 1 << 5 | 1 << 9  # x2APIC, TSC deadline; MSR, APIC
@@ -103,6 +105,16 @@ class RealVm:
         rows = [_routing_entry(gsi, route) for gsi, routes in table.items() for route in routes]
         result, _ = call(self.fd, SET_GSI_ROUTING, struct.pack("<II", len(rows), 0) + b"".join(rows))
         return -ctypes.get_errno() if result < 0 else 0
+
+    def create_pit2(self) -> None:
+        """With KVM_PIT_SPEAKER_DUMMY: port 0x61 too, as the model has it."""
+        self._checked(CREATE_PIT2, struct.pack("<I60x", 1))
+
+    def get_pit2(self) -> bytes:
+        return self._checked(GET_PIT2, bytes(PIT_STATE2_SIZE))[1]
+
+    def reinject_control(self, reinject: bool) -> None:
+        self._checked(REINJECT_CONTROL, struct.pack("<B31x", reinject))
 
     def _get_irqchip(self, chip: int) -> bytes:
         return self._checked(GET_IRQCHIP, struct.pack("<II512x", chip, 0))[1][8:]

@@ -30,13 +30,18 @@ def test_a_good_file_runs():
     [
         ('title = "t"', "title = ", 1, "not TOML"),
         ("boot = true", "boot = true\nboot = false", 5, "not TOML"),
-        ("boot = true", "boat = true", 4, "unknown key 'boat', expected one of vcpus, x2apic, boot, pcpus"),
+        ("boot = true", "boat = true", 4, "unknown key 'boat', expected one of vcpus, x2apic, boot, pcpus, "
+         "irqchip, pit"),
         ("boot = true", "boot = 1", 4, "boot takes true or false, got 1"),
         ("vcpus = 2", 'vcpus = "2"', 3, "vcpus takes a number"),
         ("vcpus = 2", "vcpus = 0", 3, "vcpus takes 1 to 255"),
         ("vcpus = 2", "pcpus = [2]", 3, "pcpus has one physical CPU for each of 2 vCPUs, got [2]"),
+        ("vcpus = 2", "pit = true", 3, "pit takes a string, got True"),
+        ("vcpus = 2", "pit = 'delay'", 3, "pit takes 'reinject' or 'discard', got 'delay'"),
+        ("vcpus = 2", "irqchip = 'off'", 3, "irqchip takes 'kernel' or 'split', got 'off'"),
+        ("vcpus = 2", "irqchip = 'split'\npit = 'discard'", 4, "KVM has no PIT with irqchip = 'split'"),
         ("[vm]", "limit_ns = -5\n[vm]", 2, "limit_ns takes 1 or more, got -5"),
-        ("[vm]", "[[race]]\nat = { event = 'kick' }\nrun = 1\nuntil = 'x'\n[vm]", 5, "expected one of ack, barrier,"),
+        ("[vm]", "[[race]]\nat = { event = 'kick' }\nrun = 1\nuntil = 'x'\n[vm]", 5, "expected one of ack, avic_"),
         ("wait 0x43 1", "weight 0x43 1", 10, "unknown instruction 'weight': expected one of wrmsr, rdmsr"),
         ("wait 0x43 1", "wait 0x43", 10, "'wait' takes N N, got '0x43'"),
         ("wait 0x43 1", "wait this 1", 10, "expected a number, got 'this'"),
@@ -67,6 +72,17 @@ def test_what_is_wrong_is_said_with_its_line(old, new, line, words):
     assert message.startswith(f"my.toml, line {line}: ")
     assert words in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(("line", "irqchip", "pit"), [
+    ("", "kernel", None),
+    ("pit = 'reinject'", "kernel", True),
+    ("irqchip = 'kernel'\npit = 'discard'", "kernel", False),
+    ("irqchip = 'split'", "split", None),
+])  # fmt: skip
+def test_a_vm_has_the_irqchip_and_the_pit_that_are_asked_for(line, irqchip, pit):
+    kvm = run(read("my.toml", GOOD.replace("boot = true", "boot = true\n" + line)), Host(avic=False)).machine.kvm
+    assert (kvm.irqchip, None if kvm.vpit is None else kvm.vpit.reinject) == (irqchip, pit)
 
 
 @pytest.mark.parametrize("text", ["", "title = 't'", "[vcpu.0]\nprogram = []"])

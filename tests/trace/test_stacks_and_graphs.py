@@ -3,7 +3,7 @@
 import pytest
 
 from kvmmodel import Host
-from kvmmodel.events import SetIrr
+from kvmmodel.events import PicAck, SetIrr
 from kvmmodel.explain import find
 from kvmmodel.explain.text import Graph, Stack
 from kvmmodel.scenarios.run import built_in, names, run
@@ -94,3 +94,11 @@ def test_no_frame_is_named_for_a_function_of_the_model(name):
     assert outer <= {"entry_SYSCALL_64_after_hwframe", "cpu_startup_entry", "asm_sysvec_reschedule_ipi",
                      "asm_sysvec_apic_timer_interrupt", "asm_sysvec_call_function_single", "native_smp_send_reschedule",
                      "resched_curr", "ret_from_fork_asm"}  # fmt: skip
+
+
+def test_nothing_is_said_of_files_that_no_recording_comes_to():
+    """They were called folded: no recording has an 8259."""
+    made = play("pic-spurious", "7.3")
+    stacks_ = [stacks.frames(r.stack, made.host.kernel) for r in made.trace.records if isinstance(r.event, PicAck)]
+    frames = {frame.name: frame.folded for frame in stacks_[0]}
+    assert (frames["kvm_pic_read_irq"], frames["kvm_cpu_get_extint"], frames["vcpu_run"]) == (False, True, True)

@@ -5,7 +5,7 @@ import pytest
 from kvmmodel import Host
 from kvmmodel.facts.releases import series
 from kvmmodel.scenarios.run import built_in, run
-from kvmmodel.trace.steps import program_story, story
+from kvmmodel.trace.steps import extint_story, program_story, story
 
 VECTORS = {"ipi": 0x43, "timer": 0xE1, "msi": 0x63}
 TARGETS = ("in-guest", "halted", "in-host", "preempted")
@@ -117,3 +117,13 @@ def test_a_program_s_story_begins_where_it_is_told_to():
     assert [group.label for group in told.groups] == ["vCPU 0 · CPU 2"]
     with pytest.raises(ValueError, match="executes no instruction that starts with 'LGDT'"):
         program_story(made.trace.records, host.kernel, (0x41,), since="LGDT", title="t", setup="s")
+
+
+def test_an_extint_s_story_needs_the_thread_that_raises_it():
+    host = Host(kernel="6.12", avic=False)
+    made = run(built_in("pic-spurious"), host)
+    told = extint_story(made.trace.records, host.kernel, "vmm", title="t", setup="s")
+    assert [step.label for step in told.steps[:2]] == ["line 5 rises", "output rises"]
+    assert [step.at for step in told.steps if step.label == "line 5 falls"] == ["dev"]
+    with pytest.raises(ValueError, match="the thread 'kvm-pit' does nothing in this run"):
+        extint_story(made.trace.records, host.kernel, "kvm-pit", title="t", setup="s")

@@ -4,7 +4,7 @@ import pytest
 
 from kvmmodel.explain import find
 from kvmmodel.explain.text import Graph
-from kvmmodel.widgets.cells import evidence, function_graph, tracepoints
+from kvmmodel.widgets.cells import evidence, function_graph, model_stack, tracepoints
 
 TIMER = """@[
     svm_complete_interrupt_delivery+5
@@ -51,3 +51,10 @@ def test_evidence_refuses_a_stack_that_the_run_never_has():
 def test_evidence_refuses_text_without_a_stack():
     with pytest.raises(ValueError, match="no call stack"):
         evidence("what are interrupts?", "ipi-halted", caption="a host")
+
+
+def test_a_stack_of_the_model_with_a_function_innermost():
+    frames = str(model_stack("pit-late", "kvm_pic_set_irq", "6.12", under="pit_do_work")).splitlines()
+    assert frames[:4] == ["kvm_pic_set_irq", "kvm_set_pic_irq", "kvm_set_irq", "pit_do_work"]
+    with pytest.raises(ValueError, match=r"no stack of pit-late on 6\.12 has svm_smi_allowed innermost"):
+        model_stack("pit-late", "svm_smi_allowed", "6.12")
