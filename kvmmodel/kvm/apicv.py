@@ -117,7 +117,7 @@ def kvm_vcpu_apicv_activated(vcpu: KvmVcpu) -> bool:
     return kvm_apicv_activated(vcpu.kvm) and not own
 
 
-@kernel(X86, since="6.1")
+@kernel(X86, since="6.6")
 def __kvm_vcpu_update_apicv(vcpu: KvmVcpu) -> None:
     """The vCPU follows. An interrupt that came while AVIC was active made no request, so going inactive makes one."""
     apic, host = vcpu.apic, vcpu.kvm.host

@@ -6,20 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kvmmodel.events import SchedIn, SchedOut, VmRun
-from kvmmodel.guest.cpu import (
-    GuestCpu,
-    avic_due,
-    doorbell,
-    execute,
-    fetch,
-    leave,
-    take_avic,
-    take_virq,
-    take_vnmi,
-    vmrun,
-    vnmi,
-    window,
-)
+from kvmmodel.guest.cpu import GuestCpu, fetch, leave
+from kvmmodel.guest.execute import execute
+from kvmmodel.guest.taking import avic_due, doorbell, take_avic, take_virq, take_vnmi, vmrun, vnmi, window
 from kvmmodel.kvm import host_irqs, ioctl, sched
 from kvmmodel.kvm.names import boundary
 from kvmmodel.kvm.types import POLL, VMRUN, Cpu, HostKernel, Kvm, KvmVcpu, Task, trace
@@ -224,7 +213,7 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
         take_avic(guest)
     elif window(guest):
         take_virq(guest)
-    elif not guest.vmcb.exit_code:
+    elif not guest.vmcb.exit_code and guest.levels:  # one without: all it had was a doorbell
         insn = guest.levels[-1].insn
         assert insn is not None
         if insn.op == "pause":
@@ -242,7 +231,7 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
 
 
 def _doorbells(cpu: Cpu) -> bool:
-    """Whether one has arrived; those that have are gone then. One that comes while no guest runs does nothing."""
+    """Whether one has arrived; those that have are gone then. One that comes while no guest runs: an open point."""
     arrived = [at for at in cpu.doorbells if at <= cpu.now]
     cpu.doorbells = [at for at in cpu.doorbells if at > cpu.now]
     return bool(arrived)
@@ -265,7 +254,8 @@ def _run_vcpu(machine: Machine, cpu: Cpu, thread: Thread) -> None:
         host.spend("vmrun")
         machine.trace.guest_of[guest.ident] = thread.in_guest = True
         trace(host, VmRun, vcpu.vcpu_id, vcpu.vmcb.event_inj)
-        _doorbells(cpu)  # VMRUN looks into the IRR anyway
+        if host.open_points["avic_doorbell_in_host"] == "lost":
+            _doorbells(cpu)  # VMRUN looks into the IRR anyway
         guest.vmcb = vcpu.vmcb
         vmrun(guest)
         if not host_irqs.irq_pending(host, cpu):  # else the exit comes before the guest's next instruction

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvmmodel.facts.inhibits import reasons
-from kvmmodel.guest.cpu import Code, GuestCpu, Insn, Level
+from kvmmodel.guest.cpu import GuestCpu, Level
+from kvmmodel.guest.insn import Code, Insn
 from kvmmodel.kvm import ioctl
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.pmu import kvm_perf_overflow
@@ -188,6 +189,10 @@ class Guest:
     def hlt(self) -> None:
         """Returns when the vCPU has halted, or has been woken again."""
         self._execute(Insn("hlt"))
+
+    def unmap_stack(self) -> None:
+        """The next delivery through the IDT finds the stack's page not mapped: it exits before it is complete."""
+        self._vcpu.inside.stack_mapped = False
 
     def sti(self) -> None:
         self._execute(Insn("sti"))

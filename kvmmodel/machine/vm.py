@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from kvmmodel.events import Event
-from kvmmodel.guest.cpu import Code, GuestCpu, Level
+from kvmmodel.guest.cpu import GuestCpu, Level
+from kvmmodel.guest.insn import Code
 from kvmmodel.guest.program import BUILT_IN_BODIES, World, handler, parse, program, smi_handler
 from kvmmodel.kvm import eventfd, ioctl, mmu_notifier
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC

@@ -35,7 +35,7 @@ def __avic_get_max_physical_id(kvm: Kvm, vcpu: KvmVcpu | None) -> int:
     return min(kvm.max_vcpu_ids - 1, largest) if host.has("max_index_by_max_vcpu_ids") else largest
 
 
-@kernel(FILE, since="7.2")
+@kernel(FILE, since="7.3")
 def avic_is_addressable_vcpu(vcpu: KvmVcpu) -> bool:
     return vcpu.vcpu_id <= __avic_get_max_physical_id(vcpu.kvm, None)
 
