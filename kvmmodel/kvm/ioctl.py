@@ -14,6 +14,8 @@ from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.apicv import kvm_apicv_init, kvm_clear_apicv_inhibit, kvm_set_apicv_inhibit
 from kvmmodel.kvm.errno import EAGAIN
 from kvmmodel.kvm.eventfd import kvm_irqfd
+from kvmmodel.kvm.guest_debug import kvm_arch_vcpu_ioctl_set_guest_debug
+from kvmmodel.kvm.hyperv import kvm_hv_activate_synic
 from kvmmodel.kvm.i8254 import kvm_create_pit, kvm_pit_set_reinject, kvm_vm_ioctl_get_pit2, kvm_vm_ioctl_set_pit2
 from kvmmodel.kvm.ioapic import kvm_ioapic_init
 from kvmmodel.kvm.ioapic_registers import kvm_get_ioapic, kvm_set_ioapic
@@ -213,6 +215,16 @@ def kvm_arch_vcpu_ioctl_get_mpstate(vcpu: KvmVcpu) -> str:
     kvm_apic_accept_events(vcpu)
     kicked = vcpu.mp_state == KVM_MP_STATE_HALTED and vcpu.pv_unhalted
     return KVM_MP_STATE_RUNNABLE if kicked else vcpu.mp_state
+
+
+def enable_hyperv_synic(vcpu: KvmVcpu) -> None:
+    """KVM_ENABLE_CAP of KVM_CAP_HYPERV_SYNIC."""
+    vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_hv_activate_synic, vcpu)
+
+
+def set_guest_debug(vcpu: KvmVcpu, blockirq: bool) -> None:
+    """KVM_SET_GUEST_DEBUG."""
+    vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_arch_vcpu_ioctl_set_guest_debug, vcpu, blockirq)
 
 
 def set_mp_state(vcpu: KvmVcpu, state: str) -> None:

@@ -43,6 +43,7 @@ class Vm:
     ``ids``: the vcpu_id of each, by default 0, 1, 2 ... ``bus_cycle_ns``: KVM_CAP_X86_APIC_BUS_CYCLES_NS.
     ``maxphyaddr``: CPUID's width of a guest-physical address. ``smm``: KVM was built with CONFIG_KVM_SMM.
     ``svm``: CPUID shows SVM to the guest. ``sev``: an encrypted guest, of which only the inhibit of AVIC is modelled.
+    ``hyperv_synic``: vCPUs have a SynIC, of which kvm/hyperv.py has what matters to AVIC.
     ``irqchip``: "kernel", or "split", where userspace has the IOAPIC, of ``ioapic_pins`` pins, and the 8259s. ``pit``:
     KVM's PIT, None unless userspace creates one: as KVM does that ("reinject"), or then with KVM_REINJECT_CONTROL 0
     ("discard"). ``trace``: whether events are recorded; ``stacks``: with kernel stacks. ``broken``: rules of
@@ -66,6 +67,7 @@ class Vm:
         smm: bool = True,
         svm: bool = False,
         sev: bool = False,
+        hyperv_synic: bool = False,
         pv_features: Sequence[str] | None = None,
         pcpus: list[int] | None = None,
         trace: bool = True,
@@ -99,6 +101,7 @@ class Vm:
             smm=smm,
             svm_cpuid=svm,
             sev=sev,
+            hyperv_synic=hyperv_synic,
             pv_features=None if pv_features is None else frozenset(pv_features),
             broken=frozenset(broken),
         )
@@ -133,6 +136,8 @@ class Vm:
         thread = self._thread(f"vcpu{ident}", pin)
         kvm_vcpu = ioctl.create_vcpu(self.machine.kvm, thread.task, ident)
         ioctl.set_cpuid2(kvm_vcpu)
+        if self.machine.kvm.hyperv_synic:
+            ioctl.enable_hyperv_synic(kvm_vcpu)
         ioctl.set_sregs(kvm_vcpu, 0)
         host = self.machine.host
         inside = GuestCpu(

@@ -114,7 +114,7 @@ def _sources(sources: tuple[int, ...]) -> str:
 
 
 def _inhibit(e: Any, kernel: Kernel) -> str:
-    names = f" {'|'.join(decode(kernel, e.inhibits))}" if kernel.has("inhibit_trace_names") else ""
+    names = f" {'|'.join(decode(kernel, e.inhibits))}" if e.inhibits and kernel.has("inhibit_trace_names") else ""
     return f"{'set' if e.set else 'cleared'} reason={e.reason}, inhibits=0x{e.inhibits:x}{names}"
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.oracle.fuzz.case import Case, Difference
 from tests.oracle.fuzz.engine import check
 from tests.oracle.fuzz.found import FOUND
-from tests.oracle.fuzz.generate import makers
-from tests.oracle.fuzz.histogram import Histogram, classify
-from tests.oracle.fuzz.search import search, smallest
+from tests.oracle.fuzz.histogram import Histogram
+from tests.oracle.fuzz.search import search
 from tests.oracle.test_dev_kvm import REASON
 
 here = pytest.mark.skipif(REASON is not None, reason=str(REASON))

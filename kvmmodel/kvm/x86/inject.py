@@ -45,6 +45,7 @@ def kvm_check_and_inject_events(vcpu: KvmVcpu) -> None:
     """First what was interrupted, then a new exception, SMI, NMI, IRQ. At most one of these per entry.
 
     What may go in but cannot yet makes the entry an immediate exit: KVM asks again before the guest runs on.
+    A debugger's KVM_GUESTDBG_BLOCKIRQ keeps SMIs, NMIs and interrupts out.
     """
     busy = vcpu.guest_mode and kvm_x86_ops.check_nested_events(vcpu) < 0
     _reinject(vcpu)
@@ -56,6 +57,8 @@ def kvm_check_and_inject_events(vcpu: KvmVcpu) -> None:
         vcpu.exception.pending, vcpu.exception.injected = False, True
         kvm_x86_ops.inject_exception(vcpu)
         can_inject = False
+    if vcpu.guestdbg_blockirq:
+        return
     for pending, inject in ((vcpu.smi_pending, _smi), (vcpu.nmi_pending, _nmi), (True, _irq)):
         if pending:
             allowed = inject(vcpu, can_inject)

@@ -11,6 +11,7 @@ from kvmmodel.kvm.svm.avic.tables import (
     FILE,
     GA_LOG_INTR,
     avic_is_addressable_vcpu,
+    entry_of,
     ga_log_intr,
     with_host_id,
     write_is_running,
@@ -42,7 +43,7 @@ def __avic_vcpu_load(vcpu: KvmVcpu, action: str, running: bool = True) -> None:
     if not avic_is_addressable_vcpu(vcpu):
         return
     cpu = vcpu.kvm.host.current.id
-    entry = with_host_id(vcpu.avic_physical_id_entry, cpu)
+    entry = with_host_id(entry_of(vcpu), cpu)
     write_is_running(vcpu, entry if running else entry & ~PHYSICAL_IS_RUNNING)
     avic_update_iommu_vcpu_affinity(vcpu, cpu if running else None, action)
 
@@ -50,7 +51,7 @@ def __avic_vcpu_load(vcpu: KvmVcpu, action: str, running: bool = True) -> None:
 @kernel(FILE)
 def avic_vcpu_put(vcpu: KvmVcpu) -> None:
     """Nothing to do where it does not run by that account: it blocks, or is preempted while it does."""
-    if vcpu.avic_physical_id_entry & PHYSICAL_IS_RUNNING:
+    if entry_of(vcpu) & PHYSICAL_IS_RUNNING:
         __avic_vcpu_put(vcpu, "block" if kvm_vcpu_is_blocking(vcpu) else "run")
 
 
@@ -60,7 +61,7 @@ def __avic_vcpu_put(vcpu: KvmVcpu, action: str) -> None:
     if not avic_is_addressable_vcpu(vcpu):
         return
     avic_update_iommu_vcpu_affinity(vcpu, None, action)
-    entry = vcpu.avic_physical_id_entry & ~PHYSICAL_IS_RUNNING
+    entry = entry_of(vcpu) & ~PHYSICAL_IS_RUNNING
     write_is_running(vcpu, entry | GA_LOG_INTR if action == "block" else entry)
 
 
