@@ -102,7 +102,8 @@ BROKEN = Badge("inferred", "the rule removed in the model")  # nobody recorded a
 @dataclass(frozen=True, slots=True)
 class Story:
     """A whole run. ``broken`` names the rule that was removed on purpose; ``verdict`` is what came of it, and ``lost``
-    says that it is a loss though nothing was removed. ``pin``: before the first step, in a story of a line."""
+    says that it is a loss though nothing was removed. ``pin``: before the first step, in a story of a line.
+    ``counted``: the figure counts exits, host IPIs, doorbells and wake-ups on the way."""
 
     title: str
     setup: str  # "Kernel 6.12, Zen 4, `avic=0`, x2APIC guest"
@@ -115,3 +116,4 @@ class Story:
     verdict: str | None = None
     lost: bool = False
     pin: PinState | None = None
+    counted: bool = False

@@ -98,6 +98,12 @@ def _clear_isr(cast: Cast, record: Record, e: Any) -> Told:
     return Told("eoi", guest, unit, f"EOI clears ISR `{e.vector:#x}`", "edge, so no exit", _unit(record), why)
 
 
+def _host_apic(cast: Cast, record: Record, e: Any) -> Told:
+    why = f"Nobody intercepts MSR `{e.msr:#x}`, and x2AVIC is off: the guest reaches CPU {record.cpu}'s own APIC."
+    label = f"MSR `{e.msr:#x}` of the host's APIC"
+    return Told("no", column(cast, e.vcpu_id, "hw"), None, label, "not the guest's", _unit(record), why)
+
+
 def _is_running(cast: Cast, record: Record, e: Any) -> Told | None:
     vcpu = f"vCPU {e.vcpu_id}"
     if not e.running:
@@ -204,6 +210,7 @@ AVIC_TELLERS: dict[type[ev.Event], Teller] = {
     ev.AvicDoorbell: _doorbell,
     ev.AvicTake: _take,
     ev.AvicClearIsr: _clear_isr,
+    ev.HostApicAccess: _host_apic,
     ev.AvicIsRunning: _is_running,
     ev.AvicMode: _mode,
     ev.KvmApicvAcceptIrq: _accept,
