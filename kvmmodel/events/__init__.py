@@ -6,6 +6,7 @@ another CPU can see, and what the guest and the processor do. ``lane`` says who 
 
 from kvmmodel.events.accesses import (
     Ack,
+    ApicUpdatePpr,
     Barrier,
     CheckBlock,
     CheckRequest,
@@ -50,6 +51,8 @@ from kvmmodel.events.avic import (
     AvicRing,
     AvicSetIrr,
     AvicTake,
+    AvicTpr,
+    DeviceMsi,
     HostApicAccess,
     IommuGaLog,
     IommuMode,
@@ -114,6 +117,7 @@ from kvmmodel.events.tracepoints import (
 
 __all__ = [
     "Ack",
+    "ApicUpdatePpr",
     "AvicClearIsr",
     "AvicDoorbell",
     "AvicIsRunning",
@@ -122,12 +126,14 @@ __all__ = [
     "AvicRing",
     "AvicSetIrr",
     "AvicTake",
+    "AvicTpr",
     "Barrier",
     "Block",
     "CheckBlock",
     "CheckRequest",
     "ClearIsr",
     "Cr8Intercept",
+    "DeviceMsi",
     "Event",
     "Fault",
     "HandlerEnter",

@@ -34,6 +34,8 @@ def execute(guest: GuestCpu, insn: Insn) -> int | None:
         return leave(guest, hw.SVM_EXIT_IOIO, insn.a << 16 | IOIO[op], regs.rip + regs.length)
     if op == "hlt":
         return halt(guest)
+    if op == "vmrun":
+        return leave(guest, hw.SVM_EXIT_VMRUN)
     if op == "vmmcall":
         if hw.SVM_EXIT_VMMCALL not in vmcb.intercepts:
             raise_fault(guest, UD_VECTOR, None)

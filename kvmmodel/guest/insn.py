@@ -38,6 +38,7 @@ FORMS = {
     "inb": "IN AL, {a:#x}",
     "hlt": "HLT",
     "vmmcall": "VMMCALL {a:#x} ({args})",
+    "vmrun": "VMRUN",
     "sti": "STI",
     "cli": "CLI",
     "stgi": "STGI",
