@@ -7,7 +7,9 @@ from typing import Any
 
 from kvmmodel.cases.bench import Bench, deliver_timer, exit_half, on_cpu, switch
 from kvmmodel.events import VcpuReset
-from kvmmodel.guest.cpu import IOIO, NMI_VECTOR, leave, vnmi, window
+from kvmmodel.guest.cpu import NMI_VECTOR, leave
+from kvmmodel.guest.execute import IOIO
+from kvmmodel.guest.taking import vnmi, window
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode
 from kvmmodel.kvm.requests import KVM_REQ_UNBLOCK, kvm_check_request
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable

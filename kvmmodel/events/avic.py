@@ -175,6 +175,16 @@ class KvmApicvUpdateRequest(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceMsi(Event):
+    """A device sends its message; ``irq`` is the host's number of that interrupt."""
+
+    kind: ClassVar[str] = "device_msi"
+    lane: ClassVar[str] = "hw"
+    irq: int
+    gsi: int
+
+
+@dataclass(frozen=True, slots=True)
 class IommuPost(Event):
     """The IOMMU sets an IRR bit for a device; ``running``: it rings the core that its entry names."""
 
@@ -196,13 +206,15 @@ class IommuGaLog(Event):
 
 @dataclass(frozen=True, slots=True)
 class IommuMode(Event):
-    """KVM has a remapping entry changed; ``mode``: posted, remapped."""
+    """A remapping entry is written; ``mode``: posted, remapped. ``lo`` and ``hi``: its two words afterwards."""
 
     kind: ClassVar[str] = "iommu_mode"
     irq: int
     mode: str
     is_run: bool
     ga_log_intr: bool
+    lo: int
+    hi: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,4 +225,5 @@ class KvmPiIrteUpdate(Event):
     vcpu_id: int | None
     gsi: int
     gvec: int
+    pi_desc_addr: int  # up to 6.12: the backing page
     set: bool

@@ -12,6 +12,7 @@ BREAKABLE = {
     "no-stgi-intercept": "svm_enable_nmi_window and svm_enable_smi_window do not have STGI exit, with vGIF",
     "no-ioapic-eoi": "kvm_ioapic_send_eoi passes no EOI on",
     "pv-eoi-always-armed": "apic_sync_pv_eoi_to_guest arms though IRR holds another vector",
+    "no-ga-log": "GALogIntr is never set in the remapping entries of devices",
     "no-unhalt": "a PV kick does not set pv_unhalted",
     "no-pit-ack": "kvm_pit_ack_irq, the PIT's ack notifier, does nothing",
 }

@@ -18,9 +18,9 @@ TARGET_COLUMNS = (("t.kvm", "kvm", "KVM"), ("t.hw", "hw", "hardware"), ("t.guest
 
 @dataclass(slots=True)
 class Cast:
-    """``source``: ipi, timer, msi, line, extint, or program for all that one vCPU does. ``sender``: the sending vCPU,
-    if one sends. ``raiser``: else the thread that brings the interrupt to KVM. ``also``: more vectors to follow.
-    ``place``: where each vCPU is now."""
+    """``source``: ipi, timer, msi, line, extint, device, or program for all that one vCPU does. ``sender``: the vCPU
+    that sends, if one does. ``raiser``: else the thread that brings the interrupt to KVM. ``also``: more vectors to
+    follow. ``place``: where each vCPU is now."""
 
     source: str
     vector: int
@@ -34,6 +34,7 @@ class Cast:
     waker: bool = False  # the scheduler is about to run the target
     other: bool = False  # another thread has the target's CPU
     caller: bool = False  # the raiser is in the kernel
+    acting: str | None = None  # with a device: the column where it, the IOMMU, the host's CPU or AVIC acts
     window: bool = False  # KVM has asked for an IRQ window
     asked: bool = False  # an event pass is requested
     timer_irq: bool = False  # the target's CPU is in the host timer's interrupt, on top of whatever it ran
@@ -69,15 +70,18 @@ def groups(cast: Cast) -> tuple[Group, ...]:
     if cast.source == "msi":
         columns = (Column("dev", "dev", "device"), Column("u.kvm", "kvm", "KVM"))
         return Group(f"VMM thread · CPU {cast.sender_cpu}", columns), host, target
+    if cast.source == "device":
+        bus = Group("device", (Column("dev", "dev", "device"), Column("iommu", "dev", "IOMMU")))
+        return bus, Group(f"CPU {cast.sender_cpu}", (Column("h.kvm", "kvm", "KVM"),)), host, target
     if cast.source == "line":
         return Group("line", (Column("dev", "dev", "device"), Column("ioapic", "kvm", "I/O APIC"))), target
+    if cast.source == "post":
+        columns = (Column("dev", "dev", "device"), Column("iommu", "dev", "IOMMU"))
+        return Group("assigned device", columns), host, target
     if cast.source == "extint":
         device = "PIT" if cast.raiser == PIT_THREAD else "device"
         columns = (Column("dev", "dev", device), Column("u.kvm", "kvm", "KVM"))
         return Group(f"{RAISERS[cast.raiser]} · CPU {cast.sender_cpu}", columns), target
-    if cast.source == "post":
-        columns = (Column("dev", "dev", "device"), Column("iommu", "dev", "IOMMU"))
-        return Group("assigned device", columns), host, target
     if cast.source == "timer":
         columns = (Column("dev", "dev", "host timer"), *host.columns)
         return Group(f"host · CPU {cast.target_cpu}", columns), target
@@ -91,6 +95,8 @@ def lane(cast: Cast, record: Record) -> str | None:
     if cast.shown(record.vcpu):
         assert record.vcpu is not None
         return cast.prefix(record.vcpu) + ".kvm"
+    if cast.source == "device" and record.cpu == cast.sender_cpu:
+        return "h.kvm"
     if record.task == cast.raiser:
         return CALLER.get(cast.source)
     if record.cpu == cast.target_cpu:
@@ -145,6 +151,8 @@ def follow(cast: Cast, record: Record) -> None:
         case ev.TimerPending() if event.vcpu_id == cast.target:
             cast.pending = True
     cast.caller = record.task == cast.raiser
+    if cast.source == "device":
+        cast.acting = _acting(cast, record)
     if record.cpu == cast.target_cpu:
         cast.timer_irq = any(f.name == HOST_TIMER for f in record.stack)
 
@@ -186,7 +194,23 @@ def bars(cast: Cast) -> tuple[tuple[str, str], ...]:
         found.append(("sched", "runs"))
     if cast.caller and cast.source in CALLER:
         found.append((CALLER[cast.source], "runs"))
+    if cast.acting is not None and (cast.acting, "runs") not in found:
+        found.append((cast.acting, "runs"))
     return tuple(found)
+
+
+def _acting(cast: Cast, record: Record) -> str | None:
+    """In a device's story: who acts beside the target's own thread and guest."""
+    match record.event:
+        case ev.DeviceMsi():
+            return "dev"
+        case ev.IommuPost() | ev.IommuGaLog():
+            return "iommu"
+        case ev.AvicDoorbell() | ev.AvicTake() | ev.AvicClearIsr():
+            return "t.hw"
+    if record.cpu != cast.sender_cpu:
+        return None
+    return "sched" if record.event.lane == "sched" else "h.kvm"
 
 
 def states(cast: Cast, record: Record) -> tuple[ApicState, ...]:

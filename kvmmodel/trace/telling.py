@@ -101,6 +101,7 @@ def vmexit(cast: Cast, record: Record, e: Any) -> Told:
     why = {
         "interrupt": "A host interrupt arrived at this CPU, so the processor leaves the guest.",
         "hlt": "`HLT` is intercepted: the processor leaves the guest.",
+        "idle-halt": "`HLT` with no virtual interrupt pending is intercepted: the processor leaves the guest.",
         "msr": "MSR accesses like this one are intercepted: the processor leaves the guest.",
         "npf": "The APIC page is not mapped: the access leaves the guest.",
         "hypercall": "`VMMCALL` is intercepted, as it is meant for KVM: the processor leaves the guest.",

@@ -114,14 +114,16 @@ def _sources(sources: tuple[int, ...]) -> str:
 
 
 def _inhibit(e: Any, kernel: Kernel) -> str:
-    names = f" {'|'.join(decode(kernel, e.inhibits))}" if kernel.has("inhibit_trace_names") else ""
+    names = f" {'|'.join(decode(kernel, e.inhibits))}" if e.inhibits and kernel.has("inhibit_trace_names") else ""
     return f"{'set' if e.set else 'cleared'} reason={e.reason}, inhibits=0x{e.inhibits:x}{names}"
 
 
 def _pi_irte(e: Any, kernel: Kernel) -> str:
-    """Before 6.18 it has a few fields more, of which the model knows nothing."""
     vcpu = -1 if e.vcpu_id is None else e.vcpu_id
-    return f"PI is {'on' if e.set else 'off'} for irq {e.host_irq}, vcpu {vcpu}, gsi: {e.gsi:#x}, gvec: {e.gvec:#x}"
+    state = "enabled and being updated" if e.set else "disabled"
+    vtd = "" if kernel.has("pi_irte_trace_names_no_vtd") else "VT-d "
+    page = "" if kernel.has("pi_irte_unset_traced") else f", pi_desc_addr: {e.pi_desc_addr:#x}"
+    return f"{vtd}PI is {state} for irq {e.host_irq}, vcpu {vcpu}, gsi: {e.gsi:#x}, gvec: {e.gvec:#x}{page}"
 
 
 _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
@@ -186,6 +188,7 @@ _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.AvicIsRunning: lambda e: f"IsRunning of vCPU {e.vcpu_id} := {int(e.running)}, in the table {int(e.table)}",
     ev.AvicMode: lambda e: f"AVIC of vCPU {e.vcpu_id}: {e.mode}",
     ev.RingDoorbell: lambda e: f"KVM rings CPU {e.host_apic_id} for vCPU {e.vcpu_id}",
+    ev.DeviceMsi: lambda e: f"the device of GSI {e.gsi}, irq {e.irq}, sends its MSI",
     ev.IommuPost: lambda e: f"IOMMU posts 0x{e.vector:x}, {'with a doorbell' if e.running else 'not running'}",
     ev.IommuGaLog: lambda e: f"IOMMU logs tag 0x{e.ga_tag:x}",
     ev.IommuMode: lambda e: f"IRTE of irq {e.irq}: {e.mode}, is_run {int(e.is_run)}, ga_log_intr {int(e.ga_log_intr)}",

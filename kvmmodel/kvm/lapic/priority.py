@@ -133,9 +133,15 @@ def kvm_apic_has_interrupt(vcpu: KvmVcpu) -> int:
 
 @kernel(FILE, was={"5.10": "kvm_get_apic_interrupt", "6.12": "kvm_apic_ack_interrupt"})
 def kvm_apic_ack_interrupt(vcpu: KvmVcpu, vector: int) -> None:
-    """Move the vector from IRR to ISR. Done when the injection is decided, before VMRUN."""
+    """Move the vector from IRR to ISR. Done when the injection is decided, before VMRUN.
+
+    With Hyper-V's AutoEOI it is never in service, and the next one may follow at once.
+    """
     apic = vcpu.apic
     apic_clear_irr(vector, apic)
+    if vector in vcpu.synic.auto_eoi:
+        apic_update_ppr(apic)
+        return
     apic_set_isr(vector, apic)
     trace(vcpu.kvm.host, Ack, vcpu.vcpu_id, vector)
     __apic_update_ppr(apic)  # no request: it can only have risen
