@@ -127,7 +127,8 @@ class Vm:
         thread = self._thread(f"vcpu{ident}", pin)
         kvm_vcpu = ioctl.create_vcpu(self.machine.kvm, thread.task, ident)
         ioctl.set_cpuid2(kvm_vcpu)
-        ioctl.set_sregs(kvm_vcpu, 0)
+        ioctl.set_sregs(kvm_vcpu, ioctl.get_sregs(kvm_vcpu))
+        ioctl.set_regs(kvm_vcpu)
         host = self.machine.host
         inside = GuestCpu(
             ident,

@@ -117,7 +117,7 @@ def vcpu_enter_guest(vcpu: KvmVcpu) -> Run:
         if kvm_check_request(KVM_REQ_SCAN_IOAPIC, vcpu):
             vcpu_scan_ioapic(vcpu)
         if kvm_check_request(KVM_REQ_APICV_UPDATE, vcpu):
-            kvm_vcpu_update_apicv(vcpu)
+            yield from kvm_vcpu_update_apicv(vcpu)
     window = dm_request_for_irq_injection(vcpu) and kvm_cpu_accept_dm_intr(vcpu)
     if kvm_check_request(KVM_REQ_EVENT, vcpu) or window:
         kvm_apic_accept_events(vcpu)
