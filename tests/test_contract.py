@@ -89,14 +89,25 @@ def test_every_cpu_and_kernel(cpu, kernel):
         assert host.create_vm(1, boot=True, trace=False).vcpus[0].get_msr(0x80F) == 0x1FF
 
 
+@pytest.mark.parametrize("kernel", [*series(), "6.1.187", "6.12.95"])
+@pytest.mark.parametrize("cpu", ["zen2", "zen4", "zen5", "hygon", "zen3,+avic"])
+def test_with_avic_on_a_vm_boots_too(cpu, kernel):
+    """Up to 5.15 an x2APIC in CPUID inhibits AVIC; an xAPIC guest has it everywhere."""
+    made = Host(cpu, kernel, avic=True).create_vm(2, x2apic=False, boot=True, trace=False)
+    assert [vcpu.apicv_active for vcpu in made.vcpus] == [True, True]
+    made.vcpus[0].guest.mmio_write(0xFEE00310, 1 << 24)
+    made.vcpus[0].guest.mmio_write(0xFEE00300, 0x43)
+    made.run()
+    assert made.vcpus[1].guest.handled == {0x43: 1}
+
+
 @pytest.mark.parametrize(
     ("cpu", "kernel", "avic"), [("zen4", "6.18", None), ("zen2", "6.12", True), ("zen5", "7.3", True)]
 )
-def test_where_avic_would_be_on_there_is_no_vm_yet(cpu, kernel, avic):
+def test_where_avic_is_on_it_is_active(cpu, kernel, avic):
     host = Host(cpu, kernel, avic)
     assert host.params["avic"] is True
-    with pytest.raises(ValueError, match=r"^avic resolves to Y .* pass avic=False \(--avic off\)$"):
-        host.create_vm()
+    assert host.create_vm(boot=True, trace=False).vcpus[0].apicv_active is True
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ from typing import Any
 from kvmmodel.cases.bench import Bench, catch_up, deliver_timer, exit_half, on_cpu, switch
 from kvmmodel.events import VcpuReset
 from kvmmodel.guest import virtual_apic
-from kvmmodel.guest.cpu import IOIO, NMI_VECTOR, Insn, avic_due, avic_unit, leave, vnmi, window
+from kvmmodel.guest.cpu import NMI_VECTOR, avic_unit, leave
+from kvmmodel.guest.execute import IOIO
+from kvmmodel.guest.insn import Insn
+from kvmmodel.guest.taking import avic_due, vnmi, window
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode
 from kvmmodel.kvm.requests import KVM_REQ_UNBLOCK, kvm_check_request
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable

@@ -12,7 +12,8 @@ from kvmmodel.silicon.avic_tables import BackingPage
 from kvmmodel.silicon.vmcb import SVM_EXIT_AVIC_INCOMPLETE_IPI, SVM_EXIT_AVIC_UNACCELERATED_ACCESS
 
 if TYPE_CHECKING:
-    from kvmmodel.guest.cpu import GuestCpu, Insn
+    from kvmmodel.guest.cpu import GuestCpu
+    from kvmmodel.guest.insn import Insn
 
 WRITE = 1 << 32  # in EXITINFO1
 

@@ -83,10 +83,12 @@ def __kvm_set_or_clear_apicv_inhibit(kvm: Kvm, reason: str, on: bool) -> None:
     if not host.has("apicv_update_kicks_first"):
         kvm.inhibits = after
         caller = host.current.running_vcpu if not host.has("apicv_update_by_request") else None
+    if not host.has("apic_page_zapped"):
+        kvm.apic_access_memslot_enabled = not after  # 5.10 has the memory slot come and go
     kvm_make_all_cpus_request(kvm, KVM_REQ_APICV_UPDATE, caller)
     kvm.inhibits = after
     if after:
-        kvm.apic_page_mapped = False  # kvm_zap_gfn_range; 5.10 deletes the whole memory slot
+        kvm.apic_page_mapped = False  # kvm_zap_gfn_range, or gone with its memory slot
     if caller is not None:
         kvm_vcpu_update_apicv(caller)
 
@@ -115,7 +117,7 @@ def kvm_vcpu_apicv_activated(vcpu: KvmVcpu) -> bool:
     return kvm_apicv_activated(vcpu.kvm) and not own
 
 
-@kernel(X86, since="6.1")
+@kernel(X86, since="6.6")
 def __kvm_vcpu_update_apicv(vcpu: KvmVcpu) -> None:
     """The vCPU follows. An interrupt that came while AVIC was active made no request, so going inactive makes one."""
     apic, host = vcpu.apic, vcpu.kvm.host

@@ -6,24 +6,27 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from kvmmodel.events import Event
-from kvmmodel.guest.cpu import Code, GuestCpu, Level
+from kvmmodel.guest.cpu import GuestCpu, Level
+from kvmmodel.guest.insn import Code
 from kvmmodel.guest.program import BUILT_IN_BODIES, World, handler, parse, program, smi_handler
 from kvmmodel.kvm import eventfd, ioctl, mmu_notifier
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.host_irqs import ring
 from kvmmodel.kvm.i8254 import STATE2_SIZE as PIT_STATE_SIZE
 from kvmmodel.kvm.i8259 import STATE as PIC_STATE
-from kvmmodel.kvm.ioapic import IOAPIC_STATE_SIZE
+from kvmmodel.kvm.ioapic_registers import IOAPIC_STATE_SIZE
 from kvmmodel.kvm.irqchip import Route
 from kvmmodel.kvm.sched import cpu_of, resched_curr
 from kvmmodel.kvm.types import Cpu, Kvm, KvmVcpu, Task
 from kvmmodel.kvm.x86.hypercall import PV_FEATURES
 from kvmmodel.machine.boot import boot_guest
 from kvmmodel.machine.breakable import BREAKABLE
+from kvmmodel.machine.device import Device, assign_device
 from kvmmodel.machine.loop import Machine, Thread, prefetch, run, start
 from kvmmodel.machine.record import Trace
 from kvmmodel.machine.vcpu import Vcpu
 from kvmmodel.silicon.avic import AvicUnit
+from kvmmodel.silicon.iommu import Iommu
 
 if TYPE_CHECKING:
     from kvmmodel.machine.host import Host
@@ -40,6 +43,7 @@ class Vm:
     ``ids``: the vcpu_id of each, by default 0, 1, 2 ... ``bus_cycle_ns``: KVM_CAP_X86_APIC_BUS_CYCLES_NS.
     ``maxphyaddr``: CPUID's width of a guest-physical address. ``smm``: KVM was built with CONFIG_KVM_SMM.
     ``svm``: CPUID shows SVM to the guest. ``sev``: an encrypted guest, of which only the inhibit of AVIC is modelled.
+    ``hyperv_synic``: vCPUs have a SynIC, of which kvm/hyperv.py has what matters to AVIC.
     ``irqchip``: "kernel", or "split", where userspace has the IOAPIC, of ``ioapic_pins`` pins, and the 8259s. ``pit``:
     KVM's PIT, None unless userspace creates one: as KVM does that ("reinject"), or then with KVM_REINJECT_CONTROL 0
     ("discard"). ``trace``: whether events are recorded; ``stacks``: with kernel stacks. ``broken``: rules of
@@ -63,6 +67,7 @@ class Vm:
         smm: bool = True,
         svm: bool = False,
         sev: bool = False,
+        hyperv_synic: bool = False,
         pv_features: Sequence[str] | None = None,
         pcpus: list[int] | None = None,
         trace: bool = True,
@@ -96,12 +101,15 @@ class Vm:
             smm=smm,
             svm_cpuid=svm,
             sev=sev,
+            hyperv_synic=hyperv_synic,
             pv_features=None if pv_features is None else frozenset(pv_features),
             broken=frozenset(broken),
         )
         self.machine = Machine(kernel, kvm, self.trace, on_exit=self._on_exit)
         self.user_exits: list[Callable[[KvmVcpu], None]] = []
-        kernel.sink = self._sink
+        kernel.sink = self.take
+        self.devices: dict[int, Device] = {}  # by GSI
+        self.iommu: Iommu | None = None  # made with the first device
         self._userspace = self._thread("vmm", kernel.cpus[-1].id)
         self._powered = False
         ioctl.create_vm(kvm)
@@ -115,7 +123,8 @@ class Vm:
         if boot:
             boot_guest(self)
 
-    def _sink(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
+        """Record an event; whatever belongs to the VM reports to this."""
         self.trace.take(self.machine.host, self.machine.kvm, event)
 
     def _thread(self, name: str, cpu: int) -> Thread:
@@ -127,6 +136,8 @@ class Vm:
         thread = self._thread(f"vcpu{ident}", pin)
         kvm_vcpu = ioctl.create_vcpu(self.machine.kvm, thread.task, ident)
         ioctl.set_cpuid2(kvm_vcpu)
+        if self.machine.kvm.hyperv_synic:
+            ioctl.enable_hyperv_synic(kvm_vcpu)
         ioctl.set_sregs(kvm_vcpu, 0)
         host = self.machine.host
         inside = GuestCpu(
@@ -136,7 +147,7 @@ class Vm:
             self.machine.kvm.memory,
             bool(host.params["nrips"]),
             lambda guest, vector: handler(guest, self.world, vector),
-            self._sink,
+            self.take,
             lambda: host.current.now,
             equal_priority_wins="virq_at_equal_priority" in host.features,
             apic_page_mapped=lambda: self.machine.kvm.apic_page_mapped,
@@ -147,7 +158,7 @@ class Vm:
                 ident,
                 kvm_vcpu.vmcb,
                 host.memory,
-                self._sink,
+                self.take,
                 lambda cpu: ring(host, cpu_of(host, cpu)),
                 host.open_points,
                 "extlvt" in host.features,
@@ -240,6 +251,14 @@ class Vm:
     def eventfd_write(self, gsi: int) -> None:
         """Somebody writes to the eventfd that is bound to the GSI by KVM_IRQFD."""
         self._ioctl(lambda: eventfd.write(self.machine.kvm, gsi))
+
+    def assign_device(self, gsi: int, cpu: int | None = None) -> Device:
+        """Give the VM a device, by VFIO, whose MSI the guest has routed to a GSI: it signals that GSI's irqfd.
+
+        ``cpu``: where the host takes its interrupt as long as nothing is posted, by default userspace's CPU.
+        ValueError if the GSI has no MSI route, or a device already.
+        """
+        return assign_device(self, gsi, cpu, self._ioctl)
 
     def mprotect(self) -> None:
         """The VMM changes the protection of some memory of its own, and KVM's MMU notifier hears of it."""

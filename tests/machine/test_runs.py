@@ -80,3 +80,11 @@ def test_what_userspace_does_because_of_an_event_does_not_come_before_it():
     raised = [r.t for r in made.trace.records if r.event.kind == "kvm_set_irq" and r.event.level]
     assert len(raised) == 2
     assert raised[0] < returns < raised[1]
+
+
+@pytest.mark.parametrize(("cpu", "options"), [("zen4", {}), ("zen2", {}), ("tcg", {"force_avic": True})])
+@pytest.mark.parametrize("name", ["ipi-others-halted", "ipi-polled", "broadcast", "msi-in-guest"])
+def test_a_doorbell_to_a_guest_with_nothing_left_to_do_ends_no_run(name, cpu, options):
+    """A second one, or one that nobody hears: it used to end the run with an error."""
+    made = run(built_in(name), Host(cpu, "7.3", avic=True, **options), trace=False)
+    assert not any(cpu.doorbells for cpu in made.machine.host.cpus if cpu.current is not None)

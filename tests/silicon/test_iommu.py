@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kvmmodel.events import IommuGaLog, IommuPost
 from kvmmodel.silicon.avic_tables import HostMemory
-from kvmmodel.silicon.iommu import Iommu, Irte, message
+from kvmmodel.silicon.iommu import Iommu, Irte, message, words
 from tests.silicon.avic_bench import Page, bits
 
 PAGE = 0x1_0000_0000
@@ -82,3 +82,12 @@ def test_the_entry_itself_is_only_read(is_run):
     entry = replace(POSTED, is_run=is_run, ga_log_intr=True)
     message(made, entry)
     assert entry == replace(POSTED, is_run=is_run, ga_log_intr=True)
+
+
+def test_the_words_of_an_entry():
+    """source: union irte_ga_lo and irte_ga_hi, drivers/iommu/amd/amd_iommu_types.h, 7.3.4."""
+    posted = Irte(guest_mode=True, vector=0x63, ga_root_ptr=0x1000, ga_tag=0x1002, is_run=True, ga_log_intr=True)
+    lo, hi = words(replace(posted, destination=0x1000005))
+    assert lo == 0x1002 << 32 | 5 << 8 | 1 << 7 | 1 << 6 | 1 << 2 | 1
+    assert hi == 1 << 56 | 0x1000 | 0x63
+    assert words(Irte(vector=0x22, destination=6)) == (6 << 8 | 1, 0x22)

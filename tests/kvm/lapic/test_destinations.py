@@ -72,7 +72,7 @@ def test_clusters(dest, returned):
 @pytest.mark.parametrize(("dest", "returned"), [(0x01, 1), (0x11, 2), (0x80, -1)])
 def test_a_flat_and_a_cluster_vcpu_make_the_logical_map_unusable(dest, returned):
     """live 6.18.44: slow path; where nobody matches it says -1 (EPERM), the fast path would say 0."""
-    made = xapic(0x01, 0x11)
+    made = xapic(0x01, 0x11, avic=True)
     load(made.vcpus[1], {DFR: 0x0FFFFFFF})
     assert made.signal_msi(address(dest, logical=True), 0x41) == returned
     assert "LOGICAL_ID_ALIASED" in made.inhibits
@@ -186,7 +186,7 @@ def test_two_xapics_with_one_id(flags, returned, got):
 
 def test_an_id_that_nobody_has_while_ids_are_aliased():
     """live 6.18.44: without a map nobody matches: -1."""
-    made = xapic(1, 2)
+    made = xapic(1, 2, avic=True)
     for vcpu in made.vcpus:
         load(vcpu, {ID: 5 << 24})
     assert made.signal_msi(MSI, 0x41) == -1

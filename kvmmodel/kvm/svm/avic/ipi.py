@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmmodel.events import KvmAvicDoorbell, KvmAvicIncompleteIpi, KvmAvicKickVcpuSlowpath
+from kvmmodel.events import KvmAvicDoorbell, KvmAvicIncompleteIpi, KvmAvicKickVcpuSlowpath, RingDoorbell
 from kvmmodel.kvm.host_irqs import ring
 from kvmmodel.kvm.kvm_main import kvm_vcpu_wake_up
 from kvmmodel.kvm.lapic.access import kvm_lapic_reg_write
@@ -12,7 +12,7 @@ from kvmmodel.kvm.lapic.nodecode import kvm_apic_write_nodecode
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode, kvm_lapic_get_reg
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.sched import cpu_of
-from kvmmodel.kvm.svm.avic.tables import FILE, logical_table
+from kvmmodel.kvm.svm.avic.tables import FILE, entry_of, logical_table
 from kvmmodel.kvm.types import Kvm, KvmLapic, KvmVcpu, trace
 from kvmmodel.silicon import apic as hw
 from kvmmodel.silicon.avic import INVALID_INT_TYPE, INVALID_TARGET, TARGET_NOT_RUNNING
@@ -25,6 +25,7 @@ def avic_ring_doorbell(vcpu: KvmVcpu) -> None:
     host = vcpu.kvm.host
     if vcpu.cpu != host.current.id:
         ring(host, cpu_of(host, vcpu.cpu))
+        trace(host, RingDoorbell, vcpu.vcpu_id, vcpu.cpu)
         if host.has("avic_doorbell_traced"):
             trace(host, KvmAvicDoorbell, vcpu.vcpu_id, vcpu.cpu)
 
@@ -148,5 +149,5 @@ def _emulate(vcpu: KvmVcpu, icrl: int, icrh: int) -> None:
 def _wake_those_not_running(kvm: Kvm, source: KvmLapic, icrl: int, icrh: int) -> None:
     """5.10 and 5.15."""
     for vcpu in _meant(kvm, source, icrl, icrh):
-        if not vcpu.avic_physical_id_entry & PHYSICAL_IS_RUNNING:
+        if not entry_of(vcpu) & PHYSICAL_IS_RUNNING:
             kvm_vcpu_wake_up(vcpu)
