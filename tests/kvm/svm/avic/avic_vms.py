@@ -104,12 +104,12 @@ def running(made: Vm, vcpu: int) -> tuple[bool, bool]:
     return own & PHYSICAL_IS_RUNNING != 0, seen & PHYSICAL_IS_RUNNING != 0
 
 
-def at(made: Vm, kind: type[Event], call: Callable[[], object]) -> None:
-    """Once, in the middle of the first such event, do this."""
+def at(made: Vm, kind: type[Event], call: Callable[[], object], always: bool = False) -> None:
+    """In the middle of the first such event, or of all, do this."""
     done = list[bool]()
 
     def listen(event: Event) -> None:
-        if isinstance(event, kind) and not done:
+        if isinstance(event, kind) and (always or not done):
             done.append(True)
             call()
 
