@@ -9,7 +9,6 @@ from kvmmodel import Host
 from kvmmodel.events import (
     AvicClearIsr,
     AvicDoorbell,
-    AvicIsRunning,
     AvicLookup,
     AvicMode,
     AvicRing,
@@ -20,7 +19,6 @@ from kvmmodel.events import (
     KvmApicAcceptIrq,
     KvmApicIpi,
     KvmApicvAcceptIrq,
-    KvmApicvInhibitChanged,
     KvmAvicDoorbell,
     KvmAvicIncompleteIpi,
     KvmAvicUnacceleratedAccess,
