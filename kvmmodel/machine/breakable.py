@@ -14,5 +14,6 @@ BREAKABLE = {
     "pv-eoi-always-armed": "apic_sync_pv_eoi_to_guest arms though IRR holds another vector",
     "no-ga-log": "GALogIntr is never set in the remapping entries of devices",
     "no-unhalt": "a PV kick does not set pv_unhalted",
+    "no-msr-intercept": "avic_deactivate_vmcb leaves the x2APIC MSRs that x2AVIC needed open",
     "no-pit-ack": "kvm_pit_ack_irq, the PIT's ack notifier, does nothing",
 }

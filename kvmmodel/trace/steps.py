@@ -22,7 +22,6 @@ CAUSES: dict[str, tuple[type[ev.Event], ...]] = {
     "ipi": (ev.Instruction,),
     "timer": (ev.Instruction,),
     "msi": (ev.KvmMsiSetIrq,),
-    "post": (ev.IommuPost,),
 }
 STORY_TELLERS = TELLERS | TIMER_TELLERS
 MOST_STEPS = 40  # a run that was broken on purpose may go round and round
@@ -46,8 +45,8 @@ def story(
     tellers: Mapping[type[ev.Event], Teller] = STORY_TELLERS,
     most: int = MOST_STEPS,
 ) -> Story:
-    """Tell a run. ``source``: ipi, timer, msi or post (by the IOMMU); ``vector`` and ``target`` (a vCPU) say which
-    interrupt to follow. ``tellers`` say which events become steps, of which there are ``most``; AVIC's do in any case.
+    """Tell a run. ``source``: ipi, timer or msi; ``vector`` and ``target`` (a vCPU) say which interrupt to
+    follow. ``tellers`` say which events become steps, of which there are ``most``; AVIC's do in any case.
 
     ValueError if nothing in the run is its cause.
     """
@@ -208,8 +207,6 @@ def _cause(records: Sequence[Record], source: str, vector: int) -> int:
             continue
         if isinstance(event, ev.KvmMsiSetIrq) and event.data & 0xFF == vector:
             return i
-        if isinstance(event, ev.IommuPost) and event.vector == vector:
-            return i
         if isinstance(event, ev.Instruction) and _writes(event.text, source, vector):
             return _with_destination(records, i, event)
     raise ValueError(f"nothing in this run causes vector {vector:#x} by {source}")
@@ -239,7 +236,7 @@ def _writes(text: str, source: str, vector: int) -> bool:
 
 def _cast(cause: Record, source: str, vector: int, target: int, opening: Record) -> Cast:
     cpu = next(s.cpu for s in opening.states if s.vcpu == target)
-    return Cast(source, vector, target, cpu, cause.vcpu if source not in ("msi", "post") else None, cause.cpu)
+    return Cast(source, vector, target, cpu, cause.vcpu if source != "msi" else None, cause.cpu)
 
 
 def _steps(
