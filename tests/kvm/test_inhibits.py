@@ -10,8 +10,8 @@ from kvmmodel.events import ClearIsr, KvmAvicUnacceleratedAccess, KvmUserspaceEx
 from kvmmodel.facts.inhibits import bit, decode, reason
 from kvmmodel.facts.releases import kernel as release
 from kvmmodel.silicon.avic_tables import PHYSICAL_VALID
-from tests.machines import APIC_BASE, DFR, ID, LDR, MSI, SERIES, SVR, X2APIC_ON, events, load
 from tests.kvm.inhibited import EFER, OLD, SVME, active, avic, changes, has
+from tests.machines import APIC_BASE, DFR, ID, LDR, MSI, SERIES, SVR, X2APIC_ON, events, load
 
 SINT2, AUTO_EOI, MASKED = 0x40000092, 1 << 17, 1 << 16
 SINCE_6_1 = [series for series in SERIES if series not in OLD]
