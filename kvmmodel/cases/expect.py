@@ -20,7 +20,7 @@ from kvmmodel.events import (
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.ack import NAMES as CHIP_NAMES
 from kvmmodel.kvm.i8259 import KvmKpicState
-from kvmmodel.kvm.ioapic import entries_of, lines_of
+from kvmmodel.kvm.ioapic_registers import entries_of, lines_of
 from kvmmodel.kvm.lapic.access import kvm_lapic_reg_read
 from kvmmodel.kvm.lapic.priority import apic_find_highest_irr
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable

@@ -17,7 +17,8 @@ from kvmmodel.kvm.eventfd import kvm_irqfd
 from kvmmodel.kvm.guest_debug import kvm_arch_vcpu_ioctl_set_guest_debug
 from kvmmodel.kvm.hyperv import kvm_hv_activate_synic
 from kvmmodel.kvm.i8254 import kvm_create_pit, kvm_pit_set_reinject, kvm_vm_ioctl_get_pit2, kvm_vm_ioctl_set_pit2
-from kvmmodel.kvm.ioapic import kvm_get_ioapic, kvm_ioapic_init, kvm_set_ioapic
+from kvmmodel.kvm.ioapic import kvm_ioapic_init
+from kvmmodel.kvm.ioapic_registers import kvm_get_ioapic, kvm_set_ioapic
 from kvmmodel.kvm.irq import kvm_send_userspace_msi
 from kvmmodel.kvm.irqchip import (
     Route,
@@ -32,9 +33,13 @@ from kvmmodel.kvm.lapic.state import kvm_apic_get_state, kvm_apic_set_state, kvm
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
+from kvmmodel.kvm.runnable import kvm_set_mp_state
 from kvmmodel.kvm.sched import vcpu_load, vcpu_put
 from kvmmodel.kvm.types import (
+    KVM_MP_STATE_HALTED,
+    KVM_MP_STATE_INIT_RECEIVED,
     KVM_MP_STATE_RUNNABLE,
+    KVM_MP_STATE_SIPI_RECEIVED,
     KVM_MP_STATE_UNINITIALIZED,
     Kvm,
     KvmVcpu,
@@ -113,11 +118,11 @@ def kvm_arch_vcpu_create(kvm: Kvm, task: Task, vcpu_id: int) -> KvmVcpu:
     if kvm_x86_ops.vcpu_create(vcpu):
         raise ValueError(f"KVM_CREATE_VCPU refuses the ID {vcpu_id} (EINVAL): AVIC's tables end before it")
     task.vcpu = vcpu
-    kvm.vcpus.append(vcpu)
     vcpu.mp_state = KVM_MP_STATE_RUNNABLE if vcpu_id == 0 else KVM_MP_STATE_UNINITIALIZED
     vcpu_load(vcpu)
     kvm_vcpu_reset(vcpu, False)
     vcpu_put(vcpu)
+    kvm.vcpus.append(vcpu)  # too late for the map that its reset made: it is in the next one
     return vcpu
 
 
@@ -198,6 +203,20 @@ def __set_sregs_common(vcpu: KvmVcpu, cr8: int) -> None:
     kvm_lapic_update_cr8_intercept(vcpu)
 
 
+def get_mp_state(vcpu: KvmVcpu) -> str:
+    """KVM_GET_MP_STATE."""
+    state: str = vcpu_ioctl(kvm_arch_vcpu_ioctl_get_mpstate, vcpu)
+    return state
+
+
+@kernel(X86)
+def kvm_arch_vcpu_ioctl_get_mpstate(vcpu: KvmVcpu) -> str:
+    """A waiting INIT or SIPI is taken first, so that asking changes the vCPU. Halted, but kicked: runnable."""
+    kvm_apic_accept_events(vcpu)
+    kicked = vcpu.mp_state == KVM_MP_STATE_HALTED and vcpu.pv_unhalted
+    return KVM_MP_STATE_RUNNABLE if kicked else vcpu.mp_state
+
+
 def enable_hyperv_synic(vcpu: KvmVcpu) -> None:
     """KVM_ENABLE_CAP of KVM_CAP_HYPERV_SYNIC."""
     vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_hv_activate_synic, vcpu)
@@ -215,7 +234,10 @@ def set_mp_state(vcpu: KvmVcpu, state: str) -> None:
 
 @kernel(X86)
 def kvm_arch_vcpu_ioctl_set_mpstate(vcpu: KvmVcpu, state: str) -> None:
-    vcpu.mp_state = state
+    """SIPI_RECEIVED is no state of its own any more: it is INIT_RECEIVED, and a SIPI that waits."""
+    if state == KVM_MP_STATE_SIPI_RECEIVED:
+        vcpu.apic.pending_sipi, state = True, KVM_MP_STATE_INIT_RECEIVED
+    kvm_set_mp_state(vcpu, state)
     kvm_make_request(KVM_REQ_EVENT, vcpu)
 
 

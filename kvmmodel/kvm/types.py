@@ -22,6 +22,7 @@ KVM_MP_STATE_RUNNABLE = "runnable"
 KVM_MP_STATE_UNINITIALIZED = "uninitialized"
 KVM_MP_STATE_INIT_RECEIVED = "init_received"
 KVM_MP_STATE_HALTED = "halted"
+KVM_MP_STATE_SIPI_RECEIVED = "sipi_received"  # only userspace still says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +335,9 @@ class Kvm:
     pic: Any = None  # KvmPic, with irqchip="kernel"
     vpit: Any = None  # KvmPit, once userspace created one
     routing: dict[int, list[Any]] = field(default_factory=dict)  # GSI -> routing entries (kvm/irqchip.py)
+    routing_updates: list[Callable[[dict[int, list[Any]]], None]] = field(
+        default_factory=list
+    )  # who hears of a new table, and gets the old one
     chip_pins: dict[tuple[int, int], int] = field(default_factory=dict)  # (irqchip, pin) -> GSI
     irq_ack_notifiers: dict[int, list[Callable[[], None]]] = field(default_factory=dict)  # by GSI
     irq_mask_notifiers: dict[int, list[Callable[[bool], None]]] = field(default_factory=dict)  # by GSI

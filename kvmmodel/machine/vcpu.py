@@ -10,10 +10,12 @@ from kvmmodel.guest.insn import Code, Insn
 from kvmmodel.kvm import ioctl
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.pmu import kvm_perf_overflow
+from kvmmodel.kvm.svm.avic.mode import avic_mode
 from kvmmodel.kvm.types import (
     KVM_MP_STATE_HALTED,
     KVM_MP_STATE_INIT_RECEIVED,
     KVM_MP_STATE_RUNNABLE,
+    KVM_MP_STATE_SIPI_RECEIVED,
     KVM_MP_STATE_UNINITIALIZED,
     KvmLapic,
     KvmVcpu,
@@ -24,7 +26,13 @@ from kvmmodel.silicon.vmcb import EXIT_NAMES, SVM_EXIT_VMRUN, Vmcb
 if TYPE_CHECKING:
     from kvmmodel.machine.vm import Vm
 
-MP_STATES = (KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_HALTED)
+MP_STATES = (
+    KVM_MP_STATE_RUNNABLE,
+    KVM_MP_STATE_UNINITIALIZED,
+    KVM_MP_STATE_INIT_RECEIVED,
+    KVM_MP_STATE_HALTED,
+    KVM_MP_STATE_SIPI_RECEIVED,
+)
 PATIENCE_NS = 1_000_000_000  # how long one instruction of the guest façade may take
 
 
@@ -73,6 +81,11 @@ class Vcpu:
         return self.kvm_vcpu.apic.apicv_active
 
     @property
+    def avic_mode(self) -> str:
+        """What the VMCB says of AVIC: off, xavic, x2avic or hybrid."""
+        return avic_mode(self.kvm_vcpu)
+
+    @property
     def stat(self) -> dict[str, int]:
         """KVM's counters: hypercalls, directed_yield_attempted, directed_yield_successful, as far as they are not 0."""
         return dict(self.kvm_vcpu.stat)
@@ -87,8 +100,12 @@ class Vcpu:
         self.vm.catch_up()
         ioctl.set_lapic(self.kvm_vcpu, page)
 
+    def get_mp_state(self) -> str:
+        """KVM_GET_MP_STATE. It takes a waiting INIT or SIPI first."""
+        return ioctl.get_mp_state(self.kvm_vcpu)
+
     def set_mp_state(self, state: str) -> None:
-        """KVM_SET_MP_STATE: "runnable", "uninitialized", "init_received" or "halted"."""
+        """KVM_SET_MP_STATE: "runnable", "uninitialized", "init_received", "halted" or "sipi_received"."""
         if state not in MP_STATES:
             raise ValueError(f"unknown state {state!r}: expected one of {', '.join(MP_STATES)}")
         ioctl.set_mp_state(self.kvm_vcpu, state)

@@ -14,17 +14,19 @@ from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.host_irqs import ring
 from kvmmodel.kvm.i8254 import STATE2_SIZE as PIT_STATE_SIZE
 from kvmmodel.kvm.i8259 import STATE as PIC_STATE
-from kvmmodel.kvm.ioapic import IOAPIC_STATE_SIZE
+from kvmmodel.kvm.ioapic_registers import IOAPIC_STATE_SIZE
 from kvmmodel.kvm.irqchip import Route
 from kvmmodel.kvm.sched import cpu_of, resched_curr
 from kvmmodel.kvm.types import Cpu, Kvm, KvmVcpu, Task
 from kvmmodel.kvm.x86.hypercall import PV_FEATURES
 from kvmmodel.machine.boot import boot_guest
 from kvmmodel.machine.breakable import BREAKABLE
+from kvmmodel.machine.device import Device, assign_device
 from kvmmodel.machine.loop import Machine, Thread, prefetch, run, start
 from kvmmodel.machine.record import Trace
 from kvmmodel.machine.vcpu import Vcpu
 from kvmmodel.silicon.avic import AvicUnit
+from kvmmodel.silicon.iommu import Iommu
 
 if TYPE_CHECKING:
     from kvmmodel.machine.host import Host
@@ -105,7 +107,9 @@ class Vm:
         )
         self.machine = Machine(kernel, kvm, self.trace, on_exit=self._on_exit)
         self.user_exits: list[Callable[[KvmVcpu], None]] = []
-        kernel.sink = self._sink
+        kernel.sink = self.take
+        self.devices: dict[int, Device] = {}  # by GSI
+        self.iommu: Iommu | None = None  # made with the first device
         self._userspace = self._thread("vmm", kernel.cpus[-1].id)
         self._powered = False
         ioctl.create_vm(kvm)
@@ -119,7 +123,8 @@ class Vm:
         if boot:
             boot_guest(self)
 
-    def _sink(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
+        """Record an event; whatever belongs to the VM reports to this."""
         self.trace.take(self.machine.host, self.machine.kvm, event)
 
     def _thread(self, name: str, cpu: int) -> Thread:
@@ -142,7 +147,7 @@ class Vm:
             self.machine.kvm.memory,
             bool(host.params["nrips"]),
             lambda guest, vector: handler(guest, self.world, vector),
-            self._sink,
+            self.take,
             lambda: host.current.now,
             equal_priority_wins="virq_at_equal_priority" in host.features,
             apic_page_mapped=lambda: self.machine.kvm.apic_page_mapped,
@@ -153,7 +158,7 @@ class Vm:
                 ident,
                 kvm_vcpu.vmcb,
                 host.memory,
-                self._sink,
+                self.take,
                 lambda cpu: ring(host, cpu_of(host, cpu)),
                 host.open_points,
                 "extlvt" in host.features,
@@ -246,6 +251,14 @@ class Vm:
     def eventfd_write(self, gsi: int) -> None:
         """Somebody writes to the eventfd that is bound to the GSI by KVM_IRQFD."""
         self._ioctl(lambda: eventfd.write(self.machine.kvm, gsi))
+
+    def assign_device(self, gsi: int, cpu: int | None = None) -> Device:
+        """Give the VM a device, by VFIO, whose MSI the guest has routed to a GSI: it signals that GSI's irqfd.
+
+        ``cpu``: where the host takes its interrupt as long as nothing is posted, by default userspace's CPU.
+        ValueError if the GSI has no MSI route, or a device already.
+        """
+        return assign_device(self, gsi, cpu, self._ioctl)
 
     def mprotect(self) -> None:
         """The VMM changes the protection of some memory of its own, and KVM's MMU notifier hears of it."""

@@ -28,6 +28,19 @@ class Irte:
     ga_root_ptr: int = 0
 
 
+VALID, GA_LOG_INTR, IS_RUN, GUEST_MODE = 1 << 0, 1 << 2, 1 << 6, 1 << 7
+
+
+def words(irte: Irte) -> tuple[int, int]:
+    """The entry as the IOMMU reads it, low word first. Remapped, the model's are Fixed and to a physical APIC ID."""
+    low = VALID | (irte.destination & 0xFFFFFF) << 8
+    high = irte.vector | (irte.destination >> 24) << 56
+    if not irte.guest_mode:
+        return low, high
+    low |= GUEST_MODE | GA_LOG_INTR * irte.ga_log_intr | IS_RUN * irte.is_run | irte.ga_tag << 32
+    return low, high | irte.ga_root_ptr & ((1 << 52) - (1 << 12))
+
+
 @dataclass(slots=True)
 class Iommu:
     """``log`` is the guest APIC log: tags of vCPUs that somebody has to look at, with an interrupt to the host."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmmodel.events import Ack, ClearIsr, SetIrr, UpdatePpr
+from kvmmodel.events import Ack, ApicUpdatePpr, ClearIsr, SetIrr, UpdatePpr
 from kvmmodel.kvm.lapic.registers import APIC_PROCPRI, APIC_TASKPRI, kvm_apic_hw_enabled
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
@@ -90,7 +90,10 @@ def apic_has_interrupt_for_ppr(apic: KvmLapic, ppr: int) -> int:
 def apic_update_ppr(apic: KvmLapic) -> None:
     """After something may have lowered the PPR: ask for an event pass if a vector can now be taken."""
     vcpu = apic.vcpu
-    if __apic_update_ppr(apic) and apic_has_interrupt_for_ppr(apic, apic.ppr) != -1:
+    old, scan = apic.ppr, apic.isr_count != 0 and apic.highest_isr_cache == -1
+    lower = __apic_update_ppr(apic)
+    trace(vcpu.kvm.host, ApicUpdatePpr, vcpu.vcpu_id, old, apic.ppr, scan)
+    if lower and apic_has_interrupt_for_ppr(apic, apic.ppr) != -1:
         kvm_make_request(KVM_REQ_EVENT, vcpu)
     elif vcpu.kvm.host.has("cr8_recomputed_on_ppr"):
         kvm_lapic_update_cr8_intercept(vcpu)

@@ -100,6 +100,8 @@ def sync_cr8_to_lapic(vcpu: KvmVcpu) -> None:
     """After every exit, unless CR8 writes are intercepted: the guest may have changed CR8 without one."""
     if nested_svm_virtualize_tpr(vcpu) or svm_is_intercept(vcpu, hw.SVM_EXIT_WRITE_CR8):
         return
+    if "no-cr8-sync" in vcpu.kvm.broken:
+        return
     cr8 = vcpu.vmcb.v_tpr & 0xF
     if vcpu.apic.tpr >> 4 != cr8:
         trace(vcpu.kvm.host, TprSync, vcpu.vcpu_id, "APIC", cr8)

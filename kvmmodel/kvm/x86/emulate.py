@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kvmmodel.events import KvmMmio
 from kvmmodel.kvm.apicv import kvm_apicv_activated
-from kvmmodel.kvm.ioapic import ioapic_in_range, ioapic_mmio_read, ioapic_mmio_write
+from kvmmodel.kvm.ioapic_registers import ioapic_in_range, ioapic_mmio_read, ioapic_mmio_write
 from kvmmodel.kvm.lapic.access import apic_mmio_in_range, apic_mmio_read, apic_mmio_write
 from kvmmodel.kvm.lapic.priority import kvm_lapic_set_tpr
 from kvmmodel.kvm.names import kernel

@@ -30,7 +30,7 @@ from kvmmodel.kvm.requests import (
     kvm_check_request,
     kvm_make_request,
 )
-from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable, take_unhalt
+from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable, kvm_set_mp_state, take_unhalt
 from kvmmodel.kvm.sched import schedule
 from kvmmodel.kvm.types import (
     EXITING_GUEST_MODE,
@@ -100,7 +100,7 @@ def vcpu_block(vcpu: KvmVcpu) -> Run:
     kvm_apic_accept_events(vcpu)
     if vcpu.mp_state == KVM_MP_STATE_HALTED:
         take_unhalt(vcpu)
-        vcpu.mp_state = KVM_MP_STATE_RUNNABLE
+        kvm_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE)
     return 1
 
 

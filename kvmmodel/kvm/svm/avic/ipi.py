@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmmodel.events import KvmAvicDoorbell, KvmAvicIncompleteIpi, KvmAvicKickVcpuSlowpath
+from kvmmodel.events import KvmAvicDoorbell, KvmAvicIncompleteIpi, KvmAvicKickVcpuSlowpath, RingDoorbell
 from kvmmodel.kvm.host_irqs import ring
 from kvmmodel.kvm.kvm_main import kvm_vcpu_wake_up
 from kvmmodel.kvm.lapic.access import kvm_lapic_reg_write
@@ -25,6 +25,7 @@ def avic_ring_doorbell(vcpu: KvmVcpu) -> None:
     host = vcpu.kvm.host
     if vcpu.cpu != host.current.id:
         ring(host, cpu_of(host, vcpu.cpu))
+        trace(host, RingDoorbell, vcpu.vcpu_id, vcpu.cpu)
         if host.has("avic_doorbell_traced"):
             trace(host, KvmAvicDoorbell, vcpu.vcpu_id, vcpu.cpu)
 

@@ -12,6 +12,7 @@ from kvmmodel.kvm.svm.avic.tables import (
     GA_LOG_INTR,
     avic_is_addressable_vcpu,
     entry_of,
+    ga_log_intr,
     with_host_id,
     write_is_running,
 )
@@ -82,13 +83,12 @@ def avic_vcpu_unblocking(vcpu: KvmVcpu) -> None:
 @kernel(FILE, was={"5.10": "avic_update_iommu_vcpu_affinity"})
 def avic_update_iommu_vcpu_affinity(vcpu: KvmVcpu, cpu: int | None, action: str) -> None:
     """Tell every remapping entry that posts to this vCPU where it runs. ``cpu`` None: it does not run."""
-    host = vcpu.kvm.host
-    ga_log_intr = action == "block" or not host.has("ga_log_intr_when_blocking")
+    log = ga_log_intr(vcpu.kvm, action == "block")
     for data in vcpu.ir_list:
         if action != "toggle":
-            amd_iommu_update_ga(data, cpu, ga_log_intr)
+            amd_iommu_update_ga(data, cpu, log)
         elif cpu is not None:
-            amd_iommu_activate_guest_mode(data, cpu, ga_log_intr)
+            amd_iommu_activate_guest_mode(data, cpu, log)
         else:
             amd_iommu_deactivate_guest_mode(data)
 
@@ -98,6 +98,6 @@ def avic_set_pi_irte_mode(vcpu: KvmVcpu, active: bool) -> None:
     """Up to 6.12 the entries change their mode after the load, so they say not running until the next one."""
     for data in vcpu.ir_list:
         if active:
-            amd_iommu_activate_guest_mode(data, None, True)
+            amd_iommu_activate_guest_mode(data, None, ga_log_intr(vcpu.kvm, False))
         else:
             amd_iommu_deactivate_guest_mode(data)

@@ -65,6 +65,11 @@ def write_is_running(vcpu: KvmVcpu, entry: int) -> None:
     trace(vcpu.kvm.host, AvicIsRunning, vcpu.vcpu_id, running, running and ipiv)
 
 
+def ga_log_intr(kvm: Kvm, blocking: bool) -> bool:
+    """Whether an entry that posts to a vCPU which does not run shall log it. Up to 6.12: in any case."""
+    return (blocking or not kvm.host.has("ga_log_intr_when_blocking")) and "no-ga-log" not in kvm.broken
+
+
 def with_host_id(entry: int, cpu: int) -> int:
     """The entry of a vCPU that runs on a core."""
     return entry & ~(PHYSICAL_HOST_ID | GA_LOG_INTR) | cpu & PHYSICAL_HOST_ID | PHYSICAL_IS_RUNNING
