@@ -81,4 +81,6 @@ def _exists(row: dict[str, Any], kernel: Kernel) -> bool:
 def _reason(key: str, row: dict[str, Any], kernel: Kernel) -> Reason:
     by_series = {field: at(row[field], kernel) for field in ("bit", "scope", "set_by", "cleared_by")}
     fixed = {field: row[field] for field in ("short", "why", "trigger", "avoid", "avic", "vmx", "how", "source")}
-    return Reason(id=key, name=at(row.get("name", {}), kernel) or key, options=tuple(row.get("options", ())), **by_series, **fixed)
+    return Reason(
+        id=key, name=at(row.get("name", {}), kernel) or key, options=tuple(row.get("options", ())), **by_series, **fixed
+    )

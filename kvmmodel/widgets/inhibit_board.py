@@ -9,8 +9,11 @@ import ipywidgets
 from kvmmodel.facts.inhibits import Reason, decode, reasons
 from kvmmodel.facts.releases import kernel as release
 from kvmmodel.facts.releases import series
+from kvmmodel.machine.host import Host
 from kvmmodel.trace.story import Badge
+from kvmmodel.trace.text import tracepoint
 from kvmmodel.widgets import figure, parts
+from kvmmodel.widgets.cells import Text
 from kvmmodel.widgets.glyphs import icon
 from kvmmodel.widgets.inhibit_run import SWITCHES, Board, Moment, board
 from kvmmodel.widgets.page import Html, badges
@@ -18,6 +21,7 @@ from kvmmodel.widgets.parts import Choice
 from kvmmodel.widgets.svg import el, esc, rich
 
 KERNEL = "6.18"
+TRACEPOINTS = ("kvm_apicv_inhibit_changed", "kvm_apicv_update_request")
 FEW = 4  # moments that fit side by side
 COUNT = (
     "No",
@@ -158,6 +162,24 @@ def decoded(value: int | str, kernel: str = KERNEL) -> Html:
     where = el("p", rich(f"Kernel {found.release}"), class_="km-sub")
     cells = mask(known, number, found.has("inhibit_trace_names"))
     return Html(parts.styled(el("section", where, cells, *on, class_="km km-static km-board")))
+
+
+def reasons_table(kernel: str = KERNEL) -> Html:
+    """All reasons of a release, by bit: what leads there, and how to avoid it."""
+    rows = []
+    for one in reasons(release(kernel)):
+        place = "vCPU" if one.scope == "vCPU" else str(one.bit)
+        cells = (el("td", rich(f"`{one.name}`")), el("td", _code(one.trigger)), el("td", _code(one.avoid)))
+        rows.append(el("tr", el("th", place, scope="row"), *cells))
+    head = el("tr", *(el("th", name, scope="col") for name in ("bit", "reason", "comes from", "instead")))
+    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table km-tight"))
+
+
+def inhibit_trace(kernel: str = KERNEL, **options: Any) -> Text:
+    """The tracepoints of the inhibits while a VM with one vCPU is made, with these options of create_vm."""
+    host = Host(kernel=kernel, avic=True)
+    events = [event for event in host.create_vm(1, **options).trace.events if event.tracepoint in TRACEPOINTS]
+    return Text("\n".join(f"{event.tracepoint}: {tracepoint(event, host.kernel)}" for event in events))
 
 
 def inhibit_board(kernel: str = KERNEL, css: bool = True) -> InhibitBoard:

@@ -29,7 +29,7 @@ PV_EOI_BY_KVM = {"apic_set_eoi", "kvm_lapic_sync_from_vapic"}
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a run comes to have a reason: options of create_vm, and what is done before the workload. ``words`` say it."""
+    """How a run comes to have a reason: options of create_vm, what is done before the workload, and in words."""
 
     words: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -68,23 +68,27 @@ WAYS = {
 # Reasons that a guest in x2APIC mode on all vCPUs cannot give.
 XAPIC_ONLY = ("PHYSICAL_ID_ALIASED", "APIC_ID_MODIFIED", "LOGICAL_ID_ALIASED")
 
-# What the engineer's notes say of a reason: whether it is out, and why, or what would tell.
+# What the engineer's notes say of a reason: whether they exclude it, and why, or what would tell.
 NOTES = {
-    "DISABLED": (False, "The notes say that AVIC is on, not what `/sys/module/kvm_amd/parameters/avic` shows: N, and this is it."),
-    "HYPERV": (False, "Nothing says which guest it was. PV EOI is a Linux guest's, and Linux as KVM's guest uses no SynIC (inferred)."),
+    "DISABLED": (
+        False,
+        "They say that AVIC was switched on, not what `/sys/module/kvm_amd/parameters/avic` showed then. "
+        "If N, this is it.",
+    ),
+    "HYPERV": (False, "PV EOI is a Linux guest's, and Linux as KVM's guest uses no SynIC (inferred)."),
     "ABSENT": (True, "Without an irqchip in the kernel there are no `apic_*` frames."),
     "BLOCKIRQ": (False, "No debugger is mentioned."),
-    "PHYSICAL_ID_ALIASED": (True, "`kvm_x2apic_icr_write` is on their stacks: the guest is in x2APIC mode, if it is the same guest."),
-    "APIC_ID_MODIFIED": (True, "The same: in x2APIC mode the ID cannot be written."),
+    "PHYSICAL_ID_ALIASED": (True, "`kvm_x2apic_icr_write` is on their stacks: an x2APIC guest, if it is the same one."),
+    "APIC_ID_MODIFIED": (True, "The same: an x2APIC's ID cannot be written."),
     "APIC_BASE_MODIFIED": (False, "A guest has to do it; that no ordinary one does is recalled."),
-    "NESTED": (True, "Only while L2 runs, and only where L1 does not intercept interrupts. KVM as L1 does (source)."),
-    "IRQWIN": (False, "It lasts as long as the interrupt waits. The stack came 124 times, so something would have had to wait again and again (inferred)."),
-    "PIT_REINJ": (False, "QEMU's default, without a word about it anywhere (source)."),
+    "NESTED": (True, "Only while L2 runs, and only if L1 lets interrupts through. KVM as L1 does not (source)."),
+    "IRQWIN": (False, "It ends with the wait. For 124 stacks something would have to wait again and again (inferred)."),
+    "PIT_REINJ": (False, "QEMU's default, and nobody has to say a word about it (source)."),
     "SEV": (False, "Nothing says that the guest is encrypted, or that it is not."),
     "LOGICAL_ID_ALIASED": (True, "An x2APIC's logical ID follows from its ID."),
     "PHYSICAL_ID_TOO_BIG": (False, "It would take a vCPU ID above 254 without x2AVIC, or above 511 with it."),
     "X2APIC": (True, "Their source has `avic_hardware_setup`, which 5.15 has not."),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
