@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import ipywidgets
@@ -21,6 +22,7 @@ from kvmmodel.widgets.parts import Choice
 from kvmmodel.widgets.svg import el, esc, rich
 
 KERNEL = "6.18"
+NAME = re.compile(r"\w+_\w+(\(\w+\))?")
 TRACEPOINTS = ("kvm_apicv_inhibit_changed", "kvm_apicv_update_request")
 FEW = 4  # moments that fit side by side
 COUNT = (
@@ -115,16 +117,19 @@ def opened(one: Reason, *, own: bool = False) -> str:
     title = el("h4", rich(f"`{one.name}`, {place}: {one.short}"))
     why = [f"<b>Why it inhibits.</b> {rich(one.why)}", f"<b>Set by</b> {_code(one.set_by)}"]
     why.append(f"<b>Cleared by</b> {_code(one.cleared_by)}")
-    change = [f"<b>To change it:</b> {rich(one.avoid)}.", f"<b>Comes from</b> {rich(one.trigger)}."]
-    commands = [el("div", esc(option), class_="km-cmd") for option in one.options]
+    if one.options:
+        change = ["<b>Change</b> one of these:", *(el("div", esc(option), class_="km-cmd") for option in one.options)]
+    else:
+        change = [f"<b>To change it:</b> {_code(one.avoid)}."]
+    change.append(f"<b>Comes from</b> {_code(one.trigger)}.")
     left = el("div", *(f"<p>{text}.</p>" if not text.endswith(".") else f"<p>{text}</p>" for text in why))
-    return el("div", title, left, el("div", *(f"<p>{text}</p>" for text in change), *commands), class_="km-set")
+    right = el("div", *(text if text.startswith("<div") else f"<p>{text}</p>" for text in change))
+    return el("div", title, left, right, class_="km-set")
 
 
 def _code(text: str) -> str:
-    """Kernel names within a sentence of the facts as code."""
-    words = (f"`{w}`" if "_" in w and "(" not in w and not w.endswith(",") else w for w in text.split(" "))
-    return rich(" ".join(words))
+    """Names with an underscore, within a sentence of the facts, as code."""
+    return rich(NAME.sub(r"`\g<0>`", text))
 
 
 def _moments(made: Board) -> str:
@@ -134,9 +139,10 @@ def _moments(made: Board) -> str:
         value = sum(1 << known[name].bit for name in moment.inhibits)
         names = " ".join(known[name].name for name in sorted(moment.inhibits, key=lambda name: known[name].bit))
         state = names or "no reason"
+        own = el("small", f"{' '.join(sorted(moment.own))} on vCPU 0, in no mask") if moment.own else ""
         by = el("small", f"by {rich(f'`{moment.by}`')}") if moment.by else ""
         css = None if moment.inhibits else "none"
-        return el("li", el("b", esc(moment.label)), rich(f"`{value:#x}`"), el("small", esc(state)), by, class_=css)
+        return el("li", el("b", esc(moment.label)), rich(f"`{value:#x}`"), el("small", esc(state)), own, by, class_=css)
 
     many = " many" if len(made.moments) > FEW else ""
     return el("ol", *map(item, made.moments), class_=f"km-moments{many}")

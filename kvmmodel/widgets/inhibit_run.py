@@ -41,31 +41,27 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """After a step: the reasons' ids, and the kernel function that changed them last, if one did."""
+    """After a step: the VM's reasons, by id, the kernel function that changed them last, and vCPU 0's own reasons."""
 
     label: str
     inhibits: frozenset[str]
     by: str
+    own: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """What became of a VM. ``l2``: vCPU 0 runs a guest of its own."""
+    """What became of a VM. ``own``: vCPU 0's own reasons, which are in no mask."""
 
     host: Host
     reasons: tuple[Reason, ...]
     inhibits: frozenset[str]
-    l2: bool
+    own: frozenset[str]
     moments: tuple[Moment, ...]
 
     @property
     def mask(self) -> int:
         return sum(1 << one.bit for one in self.reasons if one.id in self.inhibits)
-
-    @property
-    def own(self) -> frozenset[str]:
-        """vCPU 0's own reasons, which are in no mask."""
-        return frozenset(one.id for one in self.reasons if one.scope == "vCPU" and self.l2)
 
 
 def _extint(vm: Vm) -> None:
@@ -137,8 +133,7 @@ def board(kernel: str = "6.18", cpu: str = "zen4", **on: bool) -> Board:
     for switch in SWITCHES:
         if chosen[switch.key] and switch.act is not None and _known(switch, host):
             moments.append(_step(vm, switch.step, switch.act))
-    l2 = any(vcpu.kvm_vcpu.guest_mode for vcpu in vm.vcpus)
-    return Board(host, reasons(host.kernel), vm.inhibits, l2, tuple(moments))
+    return Board(host, reasons(host.kernel), vm.inhibits, _own(vm), tuple(moments))
 
 
 def _known(switch: Switch, host: Host) -> bool:
@@ -150,7 +145,13 @@ def _step(vm: Vm, label: str, act: Callable[[Vm], None]) -> Moment:
     """Do one thing, and see what it changed."""
     before, start = vm.inhibits, len(vm.trace.records)
     act(vm)
-    return Moment(label, vm.inhibits, _who(vm, vm.trace.records[start:]) if vm.inhibits != before else "")
+    by = _who(vm, vm.trace.records[start:]) if vm.inhibits != before else ""
+    return Moment(label, vm.inhibits, by, _own(vm))
+
+
+def _own(vm: Vm) -> frozenset[str]:
+    l2 = vm.vcpus[0].kvm_vcpu.guest_mode
+    return frozenset(one.id for one in reasons(vm.host.kernel) if one.scope == "vCPU" and l2)
 
 
 def _creation(vm: Vm) -> list[Moment]:
