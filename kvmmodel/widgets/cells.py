@@ -68,7 +68,7 @@ def evidence(
         [part.name for part in parts],
         stacks.frames(best, release),
         caption,
-        model_caption=f"kernel {release.release}, scenario `{scenario}`{', AVIC active' if avic else ''}",
+        model_caption=f"kernel {release.release}, scenario `{scenario}`{', avic=Y' if avic else ''}",
         outside=outside,
     )
     return Html(styled(panel))
