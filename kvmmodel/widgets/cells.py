@@ -83,9 +83,7 @@ def _emitted(scenario: str, kernel: str, cpu: str, avic: bool = False) -> tuple[
     return tuple(sorted(seen.stacks, key=lambda stack: stacks.names(stack, host.kernel)))
 
 
-def model_stack(
-    scenario: str, function: str, kernel: str = "6.12", *, under: str = "", avic: bool = False
-) -> Text:
+def model_stack(scenario: str, function: str, kernel: str = "6.12", *, under: str = "", avic: bool = False) -> Text:
     """The model's own stack of a run in which the function is innermost, in bpftrace's form; ``under`` is on it, too.
 
     ValueError if the run never has one.
