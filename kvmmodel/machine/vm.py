@@ -20,7 +20,7 @@ from kvmmodel.kvm.sched import cpu_of, resched_curr
 from kvmmodel.kvm.types import Cpu, Kvm, KvmVcpu, Task
 from kvmmodel.kvm.x86.hypercall import PV_FEATURES
 from kvmmodel.machine.boot import boot_guest
-from kvmmodel.machine.breakable import BREAKABLE
+from kvmmodel.machine.breakable import check_rules
 from kvmmodel.machine.device import Device, assign_device
 from kvmmodel.machine.loop import Machine, Thread, prefetch, run, start
 from kvmmodel.machine.record import Trace
@@ -78,8 +78,7 @@ class Vm:
             raise ValueError(f"irqchip={irqchip!r}: this version models 'kernel' and 'split'")
         if pit not in (None, "reinject", "discard") or (pit and irqchip != "kernel"):
             raise ValueError(f"pit={pit!r}: expected None, or with irqchip='kernel' 'reinject' or 'discard'")
-        if unknown := set(broken) - BREAKABLE.keys():
-            raise ValueError(f"cannot break {', '.join(sorted(unknown))}: expected {', '.join(sorted(BREAKABLE))}")
+        check_rules(broken)
         if unknown := set(pv_features or ()) - set(PV_FEATURES):
             raise ValueError(f"no hypercall needs {', '.join(sorted(unknown))}: expected {', '.join(PV_FEATURES)}")
         pins = list(pcpus) if pcpus is not None else list(range(vcpus))
@@ -195,6 +194,11 @@ class Vm:
             kvm.suppress_eoi_broadcast = "enabled" if flags & 4 else "disabled"
         kvm.x2apic_format = kvm.x2apic_format or flags & 1 != 0
         kvm.disable_broadcast_quirk = kvm.disable_broadcast_quirk or flags & 2 != 0
+
+    def leave_out(self, *rules: str) -> None:
+        """From now on these rules of BREAKABLE are left out, too. ValueError for one that does not exist."""
+        check_rules(rules)
+        self.machine.kvm.broken |= set(rules)
 
     def power_on(self) -> None:
         """Userspace calls KVM_RUN on every vCPU; called by whatever runs the VM."""

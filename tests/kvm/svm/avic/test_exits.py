@@ -3,7 +3,7 @@
 import pytest
 
 from kvmmodel import GuestFault
-from kvmmodel.events import KvmApic, KvmAvicUnacceleratedAccess, KvmMsr
+from kvmmodel.events import KvmApic, KvmAvicUnacceleratedAccess, KvmMsr, TimerArmed
 from tests.kvm.svm.avic.avic_vms import MSI, NOACCEL, TMICT, block, clear, exits, handled, icr, vm, write
 
 TMCCT = 0x390
@@ -34,7 +34,8 @@ def test_a_write_that_kvm_refuses_there_is_a_gp_and_stays_at_the_instruction(ker
 
 
 def test_ignored_exits_lose_a_wake_up():
-    made = vm(2, broken=("no-avic-exits",))
+    made = vm(2)
+    made.leave_out("no-avic-exits")
     block(made, 1)
     icr(made, 0x43, 1)
     assert handled(made) == [{}, {}]
@@ -42,9 +43,11 @@ def test_ignored_exits_lose_a_wake_up():
 
 
 def test_an_ignored_trap_leaves_the_value_in_the_page_and_a_fault_comes_again():
-    made = vm(1, "6.12", broken=("no-avic-exits",))
+    made = vm(1, "6.12")
+    made.leave_out("no-avic-exits")
     write(made, 0, TMICT, 500)
     assert int.from_bytes(made.vcpus[0].get_lapic()[TMICT : TMICT + 4], "little") == 500
+    assert not [e for e in made.trace.events if isinstance(e, TimerArmed)]
     clear(made)
     made.execute(0, ("rdmsr 0x839",))
     made.run(limit_ns=100_000)
@@ -53,7 +56,14 @@ def test_an_ignored_trap_leaves_the_value_in_the_page_and_a_fault_comes_again():
 
 
 def test_an_ignored_level_eoi_leaves_the_vector_in_service():
-    made = vm(1, broken=("no-avic-exits",))
+    made = vm(1)
+    made.leave_out("no-avic-exits")
     made.signal_msi(MSI, 0xC061)
     made.run()
+    assert handled(made) == [{0x61: 1}]
     assert made.vcpus[0].lapic.isr >> 0x61 & 1
+
+
+def test_a_rule_that_does_not_exist_cannot_be_left_out():
+    with pytest.raises(ValueError, match="cannot break no-such-rule"):
+        vm(1).leave_out("no-such-rule")
