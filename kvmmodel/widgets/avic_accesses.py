@@ -1,7 +1,7 @@
 """The registers of a guest's local APIC under AVIC, one by one: the accesses, and what a run or the tables say of each.
 
-An outcome is a word of the manual's table, allowed, accelerated, trap or fault; or what KVM's intercepts make of it, MSR;
-or, without AVIC, MSR or NPF; or #GP, in the guest and without an exit.
+An outcome is a word of the manual's table, allowed, accelerated, trap or fault; or what KVM's intercepts make of it,
+MSR; or, without AVIC, MSR or NPF; or #GP, in the guest and without an exit.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from kvmmodel import events as ev
 from kvmmodel.kvm.svm.avic.mode import passed_msrs
+from kvmmodel.kvm.types import HostKernel
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.record import Record
 from kvmmodel.machine.vm import Vm
@@ -25,7 +26,7 @@ LIMIT_NS = 300_000
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """``value``: what a write puts there, in xAPIC and in x2APIC mode. ``serves``: a vector that is in service before."""
+    """``value``: what a write puts there, in xAPIC and in x2APIC mode. ``serves``: in service before."""
 
     label: str
     offset: int
@@ -67,7 +68,7 @@ def host(kernel: str) -> Host:
 
 
 def prepared(kernel: str, x2apic: bool, register: Register) -> Vm:
-    """Two vCPUs in the guest, AVIC active if the release lets it be; a vector in service where the register wants one."""
+    """Two vCPUs in the guest, AVIC active if the release allows; a vector in service where the register wants one."""
     vm = host(kernel).create_vm(2, x2apic=x2apic, boot=True, pcpus=[2, 5])
     vm.run()
     if register.serves:
@@ -106,14 +107,14 @@ def outcome(kernel: str, x2apic: bool, register: Register, write: bool) -> str:
     return _by_table(made, True, register, write)
 
 
-def _by_table(made: Host, x2apic: bool, register: Register, write: bool) -> str:
+def _by_table(made: HostKernel, x2apic: bool, register: Register, write: bool) -> str:
     if write and register.serves == LEVEL:
         return TRAP
     return (classify_write if write else classify_read)(register.offset, x2apic, made.open_points)
 
 
 def seen(records: list[Record]) -> str | None:
-    """The same from a run, as far as it tells: trap or fault as KVM takes it, MSR, NPF, #GP; None for nothing of these."""
+    """The same from a run, as far as it tells: trap or fault as KVM takes it, MSR, NPF, #GP; None for none of them."""
     ours = [r.event for r in records if r.vcpu == 0]
     reasons = [e.reason for e in ours if isinstance(e, ev.VmExit)]
     if not reasons or reasons[0] not in ("msr", "npf", "avic_unaccelerated_access", "avic_incomplete_ipi"):

@@ -54,8 +54,8 @@ def counts_table() -> Html:
 
 
 def level_eoi(isr_bit: str, kernel: str = "7.3") -> list[str]:
-    """The vectors in service after one EOI, where a level vector was taken on top of an edge vector. ``isr_bit``: what the
-    processor has done to it at the exit, set or cleared."""
+    """The vectors in service after one EOI, where a level vector was taken on top of an edge vector. ``isr_bit``: what
+    the processor has made of it at the exit, set or cleared."""
     host = Host(CPU, kernel, avic=True, open_points={"avic_isr_at_level_eoi": isr_bit})
     vm = host.create_vm(1, boot=True)
     vm.run()

@@ -1,4 +1,4 @@
-"""The explorer of the page on AVIC's exits: a board of all registers for a mode and a release, and one access as a run."""
+"""The explorer of the page on AVIC's exits: a board of the registers for a mode and a release, and one access run."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ def setup(vm: Vm, apic: str) -> str:
     mode = vm.vcpus[0].avic_mode
     reasons = f" by {', '.join(f'`{name}`' for name in sorted(vm.inhibits))}" if mode == "off" else ""
     guest = "x2APIC" if apic == "x2" else "xAPIC"
-    return f"Kernel {vm.host.kernel.release}, {vm.host.processor.title}, `avic=1`, {guest} guest: {MODES[mode]}{reasons}"
+    return (
+        f"Kernel {vm.host.kernel.release}, {vm.host.processor.title}, `avic=1`, {guest} guest: {MODES[mode]}{reasons}"
+    )
 
 
 def _not_done(how: str, register: str) -> str:
@@ -125,7 +127,9 @@ def board(apic: str, kernel: str, register: str, does: str) -> str:
     half = (len(rows) + 1) // 2
     tables = (_table(part, apic == "x2", kernel, (register, does)) for part in (rows[:half], rows[half:]))
     keys = (el("span", _word(name), f" {esc(text)}") for name, text in LEGEND)
-    return el("div", el("div", *tables, class_="km-regs"), el("p", *keys, class_="km-regs-key"), class_="km km-regboard")
+    return el(
+        "div", el("div", *tables, class_="km-regs"), el("p", *keys, class_="km-regs-key"), class_="km km-regboard"
+    )
 
 
 def _table(rows: list[tuple[str, Register]], x2apic: bool, kernel: str, now: tuple[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""IPIs that AVIC cannot carry out alone, or can: which exit 401h they end in, what is done by then, and what KVM does."""
+"""IPIs that AVIC carries out alone, or not: which exit 401h they end in, what is done by then, and what KVM does."""
 
 from __future__ import annotations
 
@@ -41,7 +41,12 @@ IPIS = {
     "two": Ipi("to 1 and 2", hw.APIC_DEST_LOGICAL | VECTOR, 0b110, 0b110, (1, 2), "Fixed, logical, to vCPUs 1 and 2"),
     "all": Ipi("all but self", hw.APIC_DEST_ALLBUT | VECTOR, 0, 0, (1, 2), "Fixed, all but self"),
     "hole": Ipi(
-        "to 1 and nobody", hw.APIC_DEST_LOGICAL | VECTOR, 0b1010, 0b1010, (1,), "Fixed, logical, to vCPU 1 and a bit without one"
+        "to 1 and nobody",
+        hw.APIC_DEST_LOGICAL | VECTOR,
+        0b1010,
+        0b1010,
+        (1,),
+        "Fixed, logical, to vCPU 1 and a bit without one",
     ),
     "absent": Ipi("to nobody", VECTOR, 9, 9, (), "Fixed, physical, to an ID that no vCPU has"),
     "nmi": Ipi("NMI", hw.APIC_DM_NMI | NMI, 1, 1, (1,), "NMI, physical, to vCPU 1"),
@@ -52,8 +57,8 @@ STATES = (("in the guest", "guest"), ("asleep", "asleep"))
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a run shows. ``exit``: ID, EXITINFO1, EXITINFO2's index; None without exit 401h. ``irr``: whose bit was set before
-    it. ``rung``: by the processor. ``kvm_rings``, ``kvm_wakes``: by KVM. ``emulated``: KVM sent it in software.
+    """What a run shows. ``exit``: ID, EXITINFO1, EXITINFO2's index; None without exit 401h. ``irr``: whose bit was set
+    before it. ``rung``: by the processor. ``kvm_rings``, ``kvm_wakes``: by KVM. ``emulated``: KVM sent it in software.
     ``took``: who has taken it in the end."""
 
     vm: Vm
@@ -82,7 +87,10 @@ def send(ipi: str, state: str, kernel: str, apic: str, broken: bool = False) -> 
         vm.leave_out("no-avic-exits")
     begin = len(vm.trace)
     page = hw.APIC_DEFAULT_PHYS_BASE
-    lines = [f"mmio_write {page | hw.APIC_ICR2:#x} {made.xapic << 24:#x}", f"mmio_write {page | hw.APIC_ICR:#x} {made.low:#x}"]
+    lines = [
+        f"mmio_write {page | hw.APIC_ICR2:#x} {made.xapic << 24:#x}",
+        f"mmio_write {page | hw.APIC_ICR:#x} {made.low:#x}",
+    ]
     vm.execute(0, (f"wrmsr ICR {made.x2apic << 32 | made.low:#x}",) if x2apic else tuple(lines))
     vm.run()
     return _seen(vm, vm.trace.records[begin:], made)
@@ -100,7 +108,7 @@ def _seen(vm: Vm, records: list[Record], ipi: Ipi) -> Sent:
         tuple(e.apic_id for e in events if isinstance(e, ev.AvicSetIrr) and e.vector == vector),
         tuple(e.apic_id for e in events if isinstance(e, ev.AvicRing)),
         tuple(e.vcpu_id for e in events if isinstance(e, ev.RingDoorbell)),
-        tuple(e.vcpu_id for e in events if isinstance(e, ev.WakeUp) and e.vcpu_id != 0),
+        tuple(e.vcpu_id for e in events if isinstance(e, ev.WakeUp) and e.vcpu_id),
         any(isinstance(e, ev.KvmApicIpi) for e in events),
         tuple(vcpu.id for vcpu in vm.vcpus if vcpu.guest.handled.get(vector)),
     )
@@ -138,7 +146,9 @@ def verdict(sent: Sent, ipi: Ipi) -> str:
         first = "No exit 401h."
     else:
         ident, info1, index = sent.exit
-        first = f"Exit 401h, ID {ident}, {NAMES[ident]}. `EXITINFO1` `{info1:#x}`, `EXITINFO2` `{ident << 32 | index:#x}`."
+        first = (
+            f"Exit 401h, ID {ident}, {NAMES[ident]}. `EXITINFO1` `{info1:#x}`, `EXITINFO2` `{ident << 32 | index:#x}`."
+        )
     if lost(sent, ipi):
         missing = [n for n in ipi.meant if n not in sent.took]
         asleep = [n for n in missing if n in sent.irr]
@@ -167,8 +177,8 @@ def ipi_explorer(kernel: str = "7.3") -> Stepper:
 
 
 def ipi_table(state: str = "asleep") -> Html:
-    """Every IPI with vCPU 1 in a state and vCPU 2 in the guest: by release the ID, whose IRR bit is set by then, and what
-    KVM does. A mode of the guest's APIC is named only where the modes differ, from 6.1 on."""
+    """Every IPI with vCPU 1 in a state and vCPU 2 in the guest: by release the ID, whose IRR bit is set by then, and
+    what KVM does. A mode of the guest's APIC is named only where the modes differ, from 6.1 on."""
     heads = ("kernels", "ID", "IRR set", "then KVM", "taken by")
     bodies = []
     for key, made in IPIS.items():

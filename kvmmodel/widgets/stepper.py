@@ -30,8 +30,8 @@ def stepper(
 ) -> Stepper:
     """The widget over the runs that ``build`` makes. ``break_it`` names the rule that the switch removes, if any.
 
-    ``css=False`` leaves the style sheet out, for pages that link it. ``above`` draws what stands between the choices and
-    the run, as HTML, from the choices' values.
+    ``css=False`` leaves the style sheet out, for pages that link it. ``above`` draws what stands between the choices
+    and the run, as HTML, from the choices' values.
     """
     return Stepper(build, choices, break_it=break_it, css=css, above=above)
 
@@ -196,7 +196,7 @@ class Stepper(ipywidgets.VBox):  # type: ignore[misc]
     def _picture(self) -> str:
         if self.story is None:
             return figure.failed(self.error or "No run.")
-        return self._board.value + figure.static(self.story, self.index, id=f"{self._name}s")
+        return str(self._board.value) + figure.static(self.story, self.index, id=f"{self._name}s")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The widget, and beside it the static picture of its first state for places that cannot run it."""

@@ -1,4 +1,4 @@
-"""The explorer of AVIC's exits: what the board says of an access is what a run of it does, and every choice tells one."""
+"""The explorer of AVIC's exits: what the board says of an access is what its run does, and every choice tells one."""
 
 import re
 from itertools import product
@@ -84,7 +84,9 @@ def test_a_fault_is_emulated_and_a_refused_msr_is_a_gp():
 
 
 def test_left_out_a_fault_never_ends_and_an_accelerated_access_does_not_care():
-    assert exit_story("x", "7.3", "ppr", "write", broken=True).verdict.startswith("The guest executes the instruction again")
+    assert exit_story("x", "7.3", "ppr", "write", broken=True).verdict.startswith(
+        "The guest executes the instruction again"
+    )
     assert exit_story("x", "7.3", "tpr", "write", broken=True).verdict.startswith("Nothing to leave out")
 
 

@@ -18,7 +18,8 @@ def ident(*values):
 
 
 @pytest.mark.parametrize(("ipi", "guest", "asleep"), [
-    ("one", None, 1), ("two", None, 1), ("all", None, 1), ("hole", 2, 2), ("absent", 2, 2), ("nmi", 0, 0), ("low", 4, 4),
+    ("one", None, 1), ("two", None, 1), ("all", None, 1),
+    ("hole", 2, 2), ("absent", 2, 2), ("nmi", 0, 0), ("low", 4, 4),
 ])  # fmt: skip
 @pytest.mark.parametrize(("kernel", "apic"), [("5.10", "x"), ("6.1", "x2"), ("7.3", "x"), ("7.3", "x2")])
 def test_the_id_is_the_processor_s_and_the_same_on_every_release(kernel, apic, ipi, guest, asleep):

@@ -9,8 +9,6 @@ from tests.kvm.svm.avic.avic_vms import MSI, NOACCEL, TMICT, block, clear, exits
 TMCCT = 0x390
 
 
-
-
 @pytest.mark.parametrize("kernel", ["6.1", "6.6", "6.12", "6.18"])
 def test_a_fault_of_an_msr_goes_through_the_instruction_emulator(kernel):
     """Catches a shortcut to the handler of MSR exits, whose stack is another."""
