@@ -126,7 +126,7 @@ def board(apic: str, kernel: str, register: str, does: str) -> str:
     rows = list(REGISTERS.items())
     half = (len(rows) + 1) // 2
     tables = (_table(part, apic == "x2", kernel, (register, does)) for part in (rows[:half], rows[half:]))
-    keys = (el("span", _word(name), f" {esc(text)}") for name, text in LEGEND)
+    keys = (el("span", el("i", _word(name)), f": {esc(text)}") for name, text in LEGEND)
     return el(
         "div", el("div", *tables, class_="km-regs"), el("p", *keys, class_="km-regs-key"), class_="km km-regboard"
     )
