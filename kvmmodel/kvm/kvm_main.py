@@ -160,8 +160,9 @@ def kvm_vcpu_block(vcpu: KvmVcpu) -> Run:
         if kvm_vcpu_check_block(vcpu) < 0:
             break
         trace(vcpu.kvm.host, Block, vcpu.vcpu_id)
-        vcpu.task.state = "blocked"
-        yield from schedule(vcpu)
+        if vcpu.task.interruptible:  # else it was woken behind its last look, and schedule() comes straight back
+            vcpu.task.state = "blocked"
+            yield from schedule(vcpu)
     vcpu.task.interruptible = False
     vcpu.wait = None
     if late:
