@@ -150,7 +150,7 @@ def x2avic_enabled(host: HostKernel) -> bool:
 
 @kernel(LAPIC, since="6.6")
 def kvm_inhibit_apic_access_page(vcpu: KvmVcpu) -> Run:
-    """For good: without its memory slot, every access to the xAPIC page is emulated. The vCPU's thread sleeps for it."""
+    """For good: without its memory slot, accesses to the xAPIC page are emulated. The vCPU's thread sleeps for it."""
     kvm = vcpu.kvm
     if kvm.apic_access_memslot_enabled:
         kvm.apic_page_mapped = False

@@ -183,6 +183,8 @@ def _told(
     steps = []
     for record in records:
         follow(cast, record)
+        if not cast.shown(getattr(record.event, "vcpu_id", cast.target)):
+            continue
         teller = tellers.get(type(record.event)) or AVIC_TELLERS.get(type(record.event))
         told = None if teller is None else teller(cast, record, record.event)
         if told is not None:

@@ -1,5 +1,7 @@
 """The explorer of the page on PV EOI: who ends an interrupt, and when KVM sets the bit."""
 
+import re
+
 import pytest
 
 from kvmmodel import events as ev
@@ -13,6 +15,7 @@ from kvmmodel.widgets.pv_eoi import (
     pv_eoi_explorer,
     pv_eoi_run,
     pv_eoi_story,
+    pv_eoi_toggled,
     pv_eoi_traces,
 )
 
@@ -117,6 +120,13 @@ def test_late_is_not_lost():
 def test_elsewhere_the_rule_is_not_missed(vector, avic, way):
     assert pv_eoi_story(vector, avic, way, broken=True).verdict.startswith("Nothing lost.")
     assert kinds(vector, avic, way, broken=True) == kinds(vector, avic, way)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_bit_follows_the_inhibit(kernel):
+    table = pv_eoi_toggled(kernel)
+    found = re.findall(r"<th[^>]*>([^<]+)</th><td>([^<]+)</td>", table)
+    assert found == [("active", "hardware"), ("inhibited", "the bit"), ("active again", "hardware")]
 
 
 def test_the_tables_have_a_row_for_each_case():
