@@ -75,7 +75,7 @@ def avic_kick_target_vcpus_fast(kvm: Kvm, source: KvmLapic, icrl: int, icrh: int
         avic_kick_vcpu_by_physical_id(kvm, dest, icrl)
         return True
     if not kvm.host.has("kick_fast_multi_target"):
-        return _kick_one_logical(kvm, source, dest, icrl)
+        return _kick_one_logical(kvm, source, dest, icrl, index)
     if x2apic:
         bitmap, cluster = dest & 0xFFFF, dest >> 16 << 4
     elif kvm_lapic_get_reg(source, hw.APIC_DFR) == hw.APIC_DFR_FLAT:
@@ -88,16 +88,22 @@ def avic_kick_target_vcpus_fast(kvm: Kvm, source: KvmLapic, icrl: int, icrh: int
     return True
 
 
-def _kick_one_logical(kvm: Kvm, source: KvmLapic, dest: int, icrl: int) -> bool:
-    """5.19 to 6.2: one target. In x2APIC mode the mask is the cluster's bits: of cluster 0, nobody is woken."""
+def _kick_one_logical(kvm: Kvm, source: KvmLapic, dest: int, icrl: int, index: int) -> bool:
+    """5.19 to 6.2: one target, whose slot the exit has to report. In x2APIC mode the mask is the cluster's bits.
+
+    So of cluster 0 nobody is woken there.
+    """
     if apic_x2apic_mode(source):
         return not dest & 0xFFFF0000
     flat = kvm_lapic_get_reg(source, hw.APIC_DFR) == hw.APIC_DFR_FLAT
     bitmap, cluster = (dest, 0) if flat else (dest & 0xF, dest >> 4 << 2)
     if bitmap.bit_count() > 1:
         return False
+    slot = cluster + bitmap.bit_length() - 1
+    if bitmap and slot != index:
+        return False
     if bitmap:
-        avic_kick_vcpu_by_logical_id(kvm, logical_table(kvm), cluster + bitmap.bit_length() - 1, icrl)
+        avic_kick_vcpu_by_logical_id(kvm, logical_table(kvm), slot, icrl)
     return True
 
 
