@@ -15,7 +15,13 @@ from kvmmodel.kvm.sched import cpu_of
 from kvmmodel.kvm.svm.avic.tables import FILE, entry_of, logical_table
 from kvmmodel.kvm.types import Kvm, KvmLapic, KvmVcpu, trace
 from kvmmodel.silicon import apic as hw
-from kvmmodel.silicon.avic import INVALID_INT_TYPE, INVALID_TARGET, TARGET_NOT_RUNNING
+from kvmmodel.silicon.avic import (
+    INVALID_BACKING_PAGE,
+    INVALID_INT_TYPE,
+    INVALID_IPI_VECTOR,
+    INVALID_TARGET,
+    TARGET_NOT_RUNNING,
+)
 from kvmmodel.silicon.avic_tables import LOGICAL_GUEST_ID, LOGICAL_VALID, PHYSICAL_IS_RUNNING
 
 
@@ -137,8 +143,12 @@ def avic_incomplete_ipi_interception(vcpu: KvmVcpu) -> int:
             avic_kick_target_vcpus(vcpu.kvm, apic, icrl, icrh, index)
         else:
             _wake_those_not_running(vcpu.kvm, apic, icrl, icrh)
-    # INVALID_TARGET in 5.10: the IPI is lost. INVALID_BACKING_PAGE: a warning. INVALID_IPI_VECTOR: nothing.
-    return 1
+    elif reason == INVALID_BACKING_PAGE and "Invalid backing page" not in vcpu.kvm.dmesg:  # WARN_ONCE
+        vcpu.kvm.dmesg.append("Invalid backing page")
+    elif reason == INVALID_IPI_VECTOR and not host.has("incomplete_ipi_reason4_known"):
+        known = host.has("kick_fast_path")
+        vcpu.kvm.dmesg.append("Unknown avic incomplete IPI interception" if known else "Unknown IPI interception")
+    return 1  # INVALID_TARGET in 5.10: the IPI is lost
 
 
 def _emulate(vcpu: KvmVcpu, icrl: int, icrh: int) -> None:
