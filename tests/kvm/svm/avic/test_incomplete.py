@@ -70,7 +70,7 @@ def test_r6_reasons_0_and_2_are_sent_in_software(reason, kernel):
 def test_r6_a_busy_bit_that_the_processor_left_is_cleared(kernel):
     """The ICR is written again, which clears it; up to 5.15 always. Catches a guest that polls BUSY for ever.
 
-    6.6 reads the x2APIC's ICR as one register of 64 bits, where the processor has put two of 32: APIC ID 0 gets the IPI.
+    6.6 reads the x2APIC's ICR as one register of 64 bits, where the processor has put two of 32: ID 0 gets the IPI.
     """
     made, whole = bench(kernel), kernel == "6.6"
     incomplete(made, 0, V | BUSY)
