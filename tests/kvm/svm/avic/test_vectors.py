@@ -425,3 +425,39 @@ def test_t19_an_inhibit_that_a_blocked_vcpu_has_not_seen(kernel):
     assert ("EVENT" in before, "EVENT" in after) == (False, True)
     assert not made.vcpus[1].apicv_active
     assert handled(made)[1] == {V: 1}
+
+
+@pytest.mark.parametrize("kernel", X2AVIC)
+@pytest.mark.parametrize("cpu", [NO_X2AVIC, "zen2"])
+def test_t20_hybrid_a_self_ipi_by_msr_is_accepted_as_under_avic_and_rings_nobody(cpu, kernel):
+    """Recorded 7.3.4: its trace is held against this one in tests/evidence. On a processor with AVIC it then arrives.
+
+    Catches a doorbell to the core that the sender itself is on, and KVM_REQ_EVENT.
+    """
+    made = vm(1, kernel, cpu=cpu)
+    at(made, AvicTake, lambda: seen.extend(made.trace.events))
+    seen = []
+    write(made, 0, SELF_IPI, V)
+    assert exits(made)[0] == MSR
+    kinds = [type(e) for e in seen if isinstance(e, KvmApicIpi | KvmApicAcceptIrq | KvmApicvAcceptIrq | MakeRequest)]
+    assert kinds == [KvmApicIpi, KvmApicAcceptIrq, KvmApicvAcceptIrq]
+    assert events(made, KvmAvicDoorbell, AvicDoorbell, KvmInjVirq) == []
+    assert handled(made) == [{V: 1}]
+
+
+@pytest.mark.parametrize(("kernel", "exit_"), [("6.12", False), ("6.18.0", False), ("6.18.35", True), ("7.3", True)])
+def test_t3_hygon_follows_later(kernel, exit_):
+    """Family 18h since 6.18.35 and 7.1. Catches both families in one change."""
+    made = vm(2, kernel, cpu="hygon", x2apic=False)
+    icr(made, V, 1)
+    assert exits(made) == ([INCOMPLETE] if exit_ else [])
+
+
+@pytest.mark.parametrize("kernel", X2AVIC)
+@pytest.mark.parametrize("choice", ["lost", "held"])
+def test_open_point_a_doorbell_to_a_core_in_the_host(choice, kernel):
+    """It makes no difference to what is delivered, and how often."""
+    made = vm(2, kernel, host={"open_points": {"avic_doorbell_in_host": choice}})
+    at(made, AvicLookup, made.vcpus[1].nmi)
+    icr(made, V, 1)
+    assert handled(made)[1] == {V: 1, 2: 1}
