@@ -184,6 +184,7 @@ KEYS: dict[str, Callable[[Bench, Checkpoint], Any]] = {
     "resampled": lambda bench, point: bench.resampled,
     "handler_at": _handler_at,
     "exit": lambda bench, point: nested.last_exit(bench, point.get("cpu", 0)),
+    "exits": lambda bench, point: bench.exits,
     "inhibits": lambda bench, point: sorted(bench.vm.inhibits - {"DISABLED"}),
 }
 

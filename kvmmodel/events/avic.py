@@ -80,6 +80,17 @@ class AvicTpr(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HostApicAccess(Event):
+    """An x2APIC MSR that nobody intercepts, while x2AVIC is off: the access reaches the core's own local APIC."""
+
+    kind: ClassVar[str] = "host_apic"
+    lane: ClassVar[str] = "hw"
+    vcpu_id: int
+    msr: int
+    write: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AvicIsRunning(Event):
     """KVM writes IsRunning of a vCPU: in its own copy, and in the table that the processor reads."""
 

@@ -11,10 +11,11 @@ from kvmmodel.facts.inhibits import bit, reasons
 from kvmmodel.facts.inhibits import reason as named
 from kvmmodel.kvm.kvm_main import kvm_make_all_cpus_request
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode, kvm_apic_hw_enabled
+from kvmmodel.kvm.memslots import __x86_set_memory_region
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_APICV_UPDATE, KVM_REQ_EVENT, kvm_make_request
-from kvmmodel.kvm.types import HostKernel, Kvm, KvmLapic, KvmVcpu, trace
+from kvmmodel.kvm.types import HostKernel, Kvm, KvmLapic, KvmVcpu, Run, trace
 
 X86, LAPIC = "arch/x86/kvm/x86.c", "arch/x86/kvm/lapic.c"
 IRQWIN = "IRQWIN"
@@ -90,7 +91,7 @@ def __kvm_set_or_clear_apicv_inhibit(kvm: Kvm, reason: str, on: bool) -> None:
     if after:
         kvm.apic_page_mapped = False  # kvm_zap_gfn_range, or gone with its memory slot
     if caller is not None:
-        kvm_vcpu_update_apicv(caller)
+        __kvm_vcpu_update_apicv(caller)
 
 
 @kernel(X86, since="7.2")
@@ -117,7 +118,7 @@ def kvm_vcpu_apicv_activated(vcpu: KvmVcpu) -> bool:
     return kvm_apicv_activated(vcpu.kvm) and not own
 
 
-@kernel(X86, since="6.6")
+@kernel(X86, was={"5.10": "kvm_vcpu_update_apicv", "6.6": "__kvm_vcpu_update_apicv"})
 def __kvm_vcpu_update_apicv(vcpu: KvmVcpu) -> None:
     """The vCPU follows. An interrupt that came while AVIC was active made no request, so going inactive makes one."""
     apic, host = vcpu.apic, vcpu.kvm.host
@@ -133,13 +134,13 @@ def __kvm_vcpu_update_apicv(vcpu: KvmVcpu) -> None:
         kvm_make_request(KVM_REQ_EVENT, vcpu)
 
 
-@kernel(X86)
-def kvm_vcpu_update_apicv(vcpu: KvmVcpu) -> None:
+@kernel(X86, since="6.6")
+def kvm_vcpu_update_apicv(vcpu: KvmVcpu) -> Run:
     """KVM_REQ_APICV_UPDATE. An x2APIC vCPU on a host without x2AVIC takes the xAPIC page away from the whole VM."""
-    kvm, host = vcpu.kvm, vcpu.kvm.host
+    host = vcpu.kvm.host
     hybrid = enable_apicv(host) and not x2avic_enabled(host) and apic_x2apic_mode(vcpu.apic)
     if hybrid and host.has("apic_access_page_inhibited"):
-        kvm_inhibit_apic_access_page(kvm)
+        yield from kvm_inhibit_apic_access_page(vcpu)
     __kvm_vcpu_update_apicv(vcpu)
 
 
@@ -148,10 +149,14 @@ def x2avic_enabled(host: HostKernel) -> bool:
 
 
 @kernel(LAPIC, since="6.6")
-def kvm_inhibit_apic_access_page(kvm: Kvm) -> None:
-    """For good: without its memory slot, every access to the xAPIC page is emulated."""
-    kvm.apic_access_memslot_inhibited = True
-    kvm.apic_access_memslot_enabled = kvm.apic_page_mapped = False
+def kvm_inhibit_apic_access_page(vcpu: KvmVcpu) -> Run:
+    """For good: without its memory slot, accesses to the xAPIC page are emulated. The vCPU's thread sleeps for it."""
+    kvm = vcpu.kvm
+    if kvm.apic_access_memslot_enabled:
+        kvm.apic_page_mapped = False
+        yield from __x86_set_memory_region(vcpu)
+        kvm.apic_access_memslot_inhibited = True
+        kvm.apic_access_memslot_enabled = False
 
 
 @kernel(LAPIC, since="6.6")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from kvmmodel.events import KvmUserspaceExit
@@ -29,6 +30,7 @@ from kvmmodel.kvm.irqchip import (
 from kvmmodel.kvm.kvm_main import wait_for_events
 from kvmmodel.kvm.lapic.accept import kvm_inject_nmi
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
+from kvmmodel.kvm.lapic.registers import kvm_lapic_get_reg
 from kvmmodel.kvm.lapic.state import kvm_apic_get_state, kvm_apic_set_state, kvm_create_lapic
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
@@ -52,6 +54,7 @@ from kvmmodel.kvm.x86.extint import kvm_vcpu_ioctl_interrupt
 from kvmmodel.kvm.x86.inject import kvm_apic_accept_events, kvm_vcpu_reset
 from kvmmodel.kvm.x86.msrs import kvm_set_msr_ignored_check
 from kvmmodel.kvm.x86.run import vcpu_run
+from kvmmodel.silicon import apic as hw
 
 # the irqchip ioctls are in x86.c up to 6.12
 X86, IRQ, MAIN = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c", "virt/kvm/kvm_main.c"
@@ -83,18 +86,27 @@ def kvm_vcpu_ioctl(call: Callable[..., T], *args: object) -> T:
     return call(*args)
 
 
-@kernel(X86)
-def kvm_arch_vcpu_ioctl(call: Callable[..., T], *args: object) -> T:
-    """What any of them does first and last is to load the vCPU on this CPU, and put it."""
-    vcpu = next(arg for arg in args if isinstance(arg, KvmVcpu))
+@contextmanager
+def loaded(vcpu: KvmVcpu) -> Iterator[None]:
+    """What any ioctl of a vCPU does first and last: load it on this CPU, and put it.
+
+    A vCPU in the middle of KVM_RUN is loaded already. A kernel makes the caller wait for its end, the model does not.
+    """
     outside = vcpu.run is None
     if outside:
         vcpu_load(vcpu)
     try:
-        return call(*args)
+        yield
     finally:
         if outside:
             vcpu_put(vcpu)
+
+
+@kernel(X86)
+def kvm_arch_vcpu_ioctl(call: Callable[..., T], *args: object) -> T:
+    """Those that only x86 has. The general ones load the vCPU themselves."""
+    with loaded(next(arg for arg in args if isinstance(arg, KvmVcpu))):
+        return call(*args)
 
 
 def vm_ioctl(call: Callable[..., T], *args: object) -> T:
@@ -109,10 +121,30 @@ def vcpu_ioctl(call: Callable[..., T], *args: object) -> T:
     return result
 
 
+@kernel(MAIN)
+def kvm_vm_ioctl_create_vcpu(kvm: Kvm, task: Task, vcpu_id: int) -> KvmVcpu:
+    kvm_arch_vcpu_precreate(kvm)
+    vcpu = kvm_arch_vcpu_create(kvm, task, vcpu_id)
+    kvm.vcpus.append(vcpu)  # too late for the map that its reset made: it is in the next one
+    kvm_arch_vcpu_postcreate(vcpu)
+    return vcpu
+
+
+@kernel(X86)
+def kvm_arch_vcpu_precreate(kvm: Kvm) -> None:
+    kvm_x86_ops.vcpu_precreate(kvm)
+
+
+@kernel(X86)
+def kvm_arch_vcpu_postcreate(vcpu: KvmVcpu) -> None:
+    """The vCPU's TSC is set in step with the others': the model's always are, so all that is left is the load."""
+    vcpu_load(vcpu)
+    vcpu_put(vcpu)
+
+
 @kernel(X86)
 def kvm_arch_vcpu_create(kvm: Kvm, task: Task, vcpu_id: int) -> KvmVcpu:
     """ValueError where KVM_CREATE_VCPU returns EINVAL: the ID is beyond AVIC's tables, up to 6.12."""
-    kvm_x86_ops.vcpu_precreate(kvm)
     vcpu = KvmVcpu(vcpu_id, kvm, task, task.cpu)
     kvm_create_lapic(vcpu)
     if kvm_x86_ops.vcpu_create(vcpu):
@@ -122,7 +154,6 @@ def kvm_arch_vcpu_create(kvm: Kvm, task: Task, vcpu_id: int) -> KvmVcpu:
     vcpu_load(vcpu)
     kvm_vcpu_reset(vcpu, False)
     vcpu_put(vcpu)
-    kvm.vcpus.append(vcpu)  # too late for the map that its reset made: it is in the next one
     return vcpu
 
 
@@ -169,7 +200,7 @@ def kvm_run(vcpu: KvmVcpu) -> Suspend | None:
 
 
 def create_vcpu(kvm: Kvm, task: Task, vcpu_id: int) -> KvmVcpu:
-    return vm_ioctl(kvm_arch_vcpu_create, kvm, task, vcpu_id)
+    return vm_ioctl(kvm_vm_ioctl_create_vcpu, kvm, task, vcpu_id)
 
 
 def set_cpuid2(vcpu: KvmVcpu) -> None:
@@ -184,12 +215,13 @@ def kvm_vcpu_after_set_cpuid(vcpu: KvmVcpu) -> None:
 
 def set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
     """KVM_SET_SREGS, as far as delivery goes: CR8, and with it the CR8 intercept. Every VMM does it before KVM_RUN."""
-    vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_arch_vcpu_ioctl_set_sregs, vcpu, cr8)
+    vcpu_ioctl(kvm_arch_vcpu_ioctl_set_sregs, vcpu, cr8)
 
 
 @kernel(X86)
 def kvm_arch_vcpu_ioctl_set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
-    __set_sregs(vcpu, cr8)
+    with loaded(vcpu):
+        __set_sregs(vcpu, cr8)
 
 
 @kernel(X86)
@@ -212,9 +244,10 @@ def get_mp_state(vcpu: KvmVcpu) -> str:
 @kernel(X86)
 def kvm_arch_vcpu_ioctl_get_mpstate(vcpu: KvmVcpu) -> str:
     """A waiting INIT or SIPI is taken first, so that asking changes the vCPU. Halted, but kicked: runnable."""
-    kvm_apic_accept_events(vcpu)
-    kicked = vcpu.mp_state == KVM_MP_STATE_HALTED and vcpu.pv_unhalted
-    return KVM_MP_STATE_RUNNABLE if kicked else vcpu.mp_state
+    with loaded(vcpu):
+        kvm_apic_accept_events(vcpu)
+        kicked = vcpu.mp_state == KVM_MP_STATE_HALTED and vcpu.pv_unhalted
+        return KVM_MP_STATE_RUNNABLE if kicked else vcpu.mp_state
 
 
 def enable_hyperv_synic(vcpu: KvmVcpu) -> None:
@@ -227,6 +260,28 @@ def set_guest_debug(vcpu: KvmVcpu, blockirq: bool) -> None:
     vcpu_ioctl(kvm_arch_vcpu_ioctl, kvm_arch_vcpu_ioctl_set_guest_debug, vcpu, blockirq)
 
 
+def get_sregs(vcpu: KvmVcpu) -> int:
+    """KVM_GET_SREGS, as far as delivery goes: CR8. A VMM asks for them to change some."""
+    return vcpu_ioctl(kvm_arch_vcpu_ioctl_get_sregs, vcpu)
+
+
+@kernel(X86)
+def kvm_arch_vcpu_ioctl_get_sregs(vcpu: KvmVcpu) -> int:
+    with loaded(vcpu):
+        return kvm_lapic_get_reg(vcpu.apic, hw.APIC_TASKPRI) >> 4
+
+
+def set_regs(vcpu: KvmVcpu) -> None:
+    """KVM_SET_REGS: RIP, which the model's guests do not have, and RFLAGS after reset."""
+    vcpu_ioctl(kvm_arch_vcpu_ioctl_set_regs, vcpu)
+
+
+@kernel(X86)
+def kvm_arch_vcpu_ioctl_set_regs(vcpu: KvmVcpu) -> None:
+    with loaded(vcpu):
+        kvm_make_request(KVM_REQ_EVENT, vcpu)
+
+
 def set_mp_state(vcpu: KvmVcpu, state: str) -> None:
     """KVM_SET_MP_STATE."""
     vcpu_ioctl(kvm_arch_vcpu_ioctl_set_mpstate, vcpu, state)
@@ -235,10 +290,11 @@ def set_mp_state(vcpu: KvmVcpu, state: str) -> None:
 @kernel(X86)
 def kvm_arch_vcpu_ioctl_set_mpstate(vcpu: KvmVcpu, state: str) -> None:
     """SIPI_RECEIVED is no state of its own any more: it is INIT_RECEIVED, and a SIPI that waits."""
-    if state == KVM_MP_STATE_SIPI_RECEIVED:
-        vcpu.apic.pending_sipi, state = True, KVM_MP_STATE_INIT_RECEIVED
-    kvm_set_mp_state(vcpu, state)
-    kvm_make_request(KVM_REQ_EVENT, vcpu)
+    with loaded(vcpu):
+        if state == KVM_MP_STATE_SIPI_RECEIVED:
+            vcpu.apic.pending_sipi, state = True, KVM_MP_STATE_INIT_RECEIVED
+        kvm_set_mp_state(vcpu, state)
+        kvm_make_request(KVM_REQ_EVENT, vcpu)
 
 
 def create_vm(kvm: Kvm) -> None:

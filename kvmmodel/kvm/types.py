@@ -214,7 +214,7 @@ class Nested:
 
 @dataclass(slots=True)
 class HvSynic:
-    """struct kvm_vcpu_hv_synic. ``sint`` as the MSRs have them, at first masked; ``auto_eoi``: the vectors with AutoEOI."""
+    """struct kvm_vcpu_hv_synic. ``sint`` as the MSRs have them, masked at first; ``auto_eoi``: vectors with AutoEOI."""
 
     active: bool = False
     control: int = 0

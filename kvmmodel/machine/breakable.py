@@ -4,6 +4,7 @@ BREAKABLE = {
     "no-request": "svm_complete_interrupt_delivery makes no KVM_REQ_EVENT",
     "no-kick": "svm_complete_interrupt_delivery does not kick",
     "no-window": "svm_enable_irq_window asks for no window",
+    "no-window-inhibit": "svm_enable_irq_window leaves AVIC on",
     "no-cr8-intercept": "svm_update_cr8_intercept never sets the intercept",
     "no-cr8-sync": "sync_cr8_to_lapic does nothing",
     "no-timer-request": "apic_timer_expired makes no KVM_REQ_UNBLOCK",
@@ -14,5 +15,6 @@ BREAKABLE = {
     "pv-eoi-always-armed": "apic_sync_pv_eoi_to_guest arms though IRR holds another vector",
     "no-ga-log": "GALogIntr is never set in the remapping entries of devices",
     "no-unhalt": "a PV kick does not set pv_unhalted",
+    "no-msr-intercept": "avic_deactivate_vmcb leaves the x2APIC MSRs that x2AVIC needed open",
     "no-pit-ack": "kvm_pit_ack_irq, the PIT's ack notifier, does nothing",
 }

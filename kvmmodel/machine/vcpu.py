@@ -138,7 +138,7 @@ class Vcpu:
         self._get_out()
 
     def set_guest_debug(self, *, blockirq: bool) -> None:
-        """KVM_SET_GUEST_DEBUG, of its flags KVM_GUESTDBG_BLOCKIRQ. ValueError for 5.10 and 5.15, which were not read."""
+        """KVM_SET_GUEST_DEBUG, of its flags KVM_GUESTDBG_BLOCKIRQ. ValueError for 5.10 and 5.15: not read there."""
         if not any(one.id == "BLOCKIRQ" for one in reasons(self.kvm_vcpu.kvm.host.kernel)):
             raise ValueError("KVM_GUESTDBG_BLOCKIRQ is modelled from 6.1 on")
         self.vm.catch_up()

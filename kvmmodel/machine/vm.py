@@ -138,7 +138,8 @@ class Vm:
         ioctl.set_cpuid2(kvm_vcpu)
         if self.machine.kvm.hyperv_synic:
             ioctl.enable_hyperv_synic(kvm_vcpu)
-        ioctl.set_sregs(kvm_vcpu, 0)
+        ioctl.set_sregs(kvm_vcpu, ioctl.get_sregs(kvm_vcpu))
+        ioctl.set_regs(kvm_vcpu)
         host = self.machine.host
         inside = GuestCpu(
             ident,

@@ -21,7 +21,7 @@ class Loss:
 LOSSES = {
     "ipi-logical-halted": Loss(
         "x2avic",
-        "kick_fast_multi_target",
+        "kick_fast_x2apic_logical",
         "an x2APIC logical IPI to a sleeping vCPU of cluster 0 sets IRR and wakes nobody: "
         "avic_kick_target_vcpus_fast takes the cluster's bits for the mask",
     ),

@@ -27,6 +27,14 @@ class Irte:
     ga_tag: int = 0
     ga_root_ptr: int = 0
 
+    def __str__(self) -> str:
+        """In one line, numbers as people write them."""
+        if not self.guest_mode:
+            return f"remapped: vector {self.vector:#x} of the host, to CPU {self.destination}"
+        runs = f"is_run 1, CPU {self.destination}" if self.is_run else "is_run 0"
+        page = f"page {self.ga_root_ptr:#x}, tag {self.ga_tag:#x}"
+        return f"posted: guest's vector {self.vector:#x}, {page}, {runs}, GALogIntr {int(self.ga_log_intr)}"
+
 
 VALID, GA_LOG_INTR, IS_RUN, GUEST_MODE = 1 << 0, 1 << 2, 1 << 6, 1 << 7
 

@@ -21,7 +21,9 @@ from kvmmodel.trace.stacks import names
 ROWS = (("exits", "exits"), ("host IPIs", "host_ipis"), ("doorbells", "doorbells"), ("wake-ups", "wake_ups"))
 ARMS = ("WRMSR 0x6e0", "WRMSR 0x838", f"MOV [{APIC_DEFAULT_PHYS_BASE | 0x380:#x}]")
 TIMER = ("kvm_inject_apic_timer_irqs", "kvm_apic_inject_pending_timer_irqs")
+DEVICE = "vfio_msihandler"
 ICR2 = f"MOV [{APIC_DEFAULT_PHYS_BASE | 0x310:#x}]"
+NEXT = ev.VmRun | ev.Instruction | ev.HandlerEnter | ev.KvmMsiSetIrq | ev.KvmSetIrq | ev.PitTick | ev.HostIrq
 SIGNALS = ev.HostIpi | ev.WakeUp | ev.AvicRing | ev.RingDoorbell | ev.IommuPost
 
 
@@ -106,8 +108,9 @@ def _requested(record: Record) -> list[tuple[int, int]]:
 def _cause(records: Sequence[Record], at: int, vcpu: int, armed: set[int]) -> int:
     """The index of what an IRR bit was set for. ``armed``: timer writes that have had their interrupt."""
     record = records[at]
-    if isinstance(record.event, ev.IommuPost):
-        return at
+    if isinstance(record.event, ev.IommuPost) or any(frame.name == DEVICE for frame in record.stack):
+        sent = last(records, at, lambda r: isinstance(r.event, ev.DeviceMsi))
+        return at if sent is None else sent
     if any(frame.name in TIMER for frame in record.stack):
         return _timer_cause(records, at, vcpu, armed)
     for i in range(at - 1, -1, -1):
@@ -144,13 +147,12 @@ def _bill(
 ) -> Bill:
     """Of one cause and vector; ``targets`` are (index of the event that sets the IRR bit, vCPU)."""
     ours: dict[int, Record] = {}
-    requested, sender = targets[-1][0], (records[cause].task, records[cause].cpu)
+    requested = targets[-1][0]
+    sender = (records[requested].task, records[requested].cpu)
     for i in range(cause, len(records)):  # the sender, until it goes on
         record = records[i]
-        if (record.task, record.cpu) == sender and not _is_idle(record):
-            if i > requested and isinstance(record.event, ev.VmRun | ev.Instruction | ev.HandlerEnter):
-                break
-            if i > requested and isinstance(record.event, ev.KvmMsiSetIrq | ev.KvmSetIrq | ev.PitTick):
+        if (record.task, record.cpu) == sender:
+            if i > requested and isinstance(record.event, NEXT):
                 break
             ours[i] = record
     delivered = 0
@@ -171,13 +173,10 @@ def _bill(
     return Bill(text, vector, tuple(vcpu for _, vcpu in targets), delivered, **lists, functions=tuple(called))
 
 
-def _is_idle(record: Record) -> bool:
-    return record.vcpu is None and record.task == "<idle>"
-
-
 def _signals(record: Record, vcpu: int, begin: int, at: int, cause: Record) -> bool:
     """A signal to the target by somebody else: up to the request; of a posted interrupt, later, too."""
-    if not isinstance(record.event, SIGNALS) or (at > begin and not isinstance(cause.event, ev.IommuPost)):
+    posted = isinstance(cause.event, ev.DeviceMsi | ev.IommuPost)
+    if not isinstance(record.event, SIGNALS) or (at > begin and not posted):
         return False
     match record.event:
         case ev.WakeUp(vcpu_id=whom):

@@ -10,7 +10,8 @@ from kvmmodel.silicon.apic import APIC_BASE_MSR, REGISTER_NAMES
 
 EXITS = {"hlt": "HLT", "vintr": "IRQ window", "write_cr8": "CR8 write", "io": "port", "hypercall": "hypercall",
          "avic_incomplete_ipi": "incomplete IPI", "invalid_guest_state": "VMRUN refused"}  # fmt: skip
-IRQS = {"timer": "timer", "tick": "host tick"}
+IRQS = {"tick": "host tick"}  # others by their own names
+IPIS = ("reschedule", "call_function", "call_function_single")
 
 
 def text_of(record: Record) -> str:
@@ -71,8 +72,10 @@ def _host_irq(records: Sequence[Record], at: int) -> str:
     for record in records[at + 1 :]:
         if record.cpu == cpu and isinstance(record.event, ev.HostIrq):
             name = record.event.name
+            if name not in IPIS:
+                return IRQS.get(name, name)
             sent = last(records, at, lambda r: isinstance(r.event, ev.HostIpi) and r.event.target_cpu == cpu)
-            return IRQS.get(name) or (name if sent is None else _ipi(records[sent], name))
+            return name if sent is None else _ipi(records[sent], name)
     return "host interrupt"
 
 

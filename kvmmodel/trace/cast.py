@@ -75,9 +75,6 @@ def groups(cast: Cast) -> tuple[Group, ...]:
         return bus, Group(f"CPU {cast.sender_cpu}", (Column("h.kvm", "kvm", "KVM"),)), host, target
     if cast.source == "line":
         return Group("line", (Column("dev", "dev", "device"), Column("ioapic", "kvm", "I/O APIC"))), target
-    if cast.source == "post":
-        columns = (Column("dev", "dev", "device"), Column("iommu", "dev", "IOMMU"))
-        return Group("assigned device", columns), host, target
     if cast.source == "extint":
         device = "PIT" if cast.raiser == PIT_THREAD else "device"
         columns = (Column("dev", "dev", device), Column("u.kvm", "kvm", "KVM"))
@@ -99,9 +96,7 @@ def lane(cast: Cast, record: Record) -> str | None:
         return "h.kvm"
     if record.task == cast.raiser:
         return CALLER.get(cast.source)
-    if record.cpu == cast.target_cpu:
-        return "t.kvm"
-    return "sched" if cast.source == "post" else None  # the IOMMU's interrupt, on whatever CPU
+    return "t.kvm" if record.cpu == cast.target_cpu else None
 
 
 def begin(cast: Cast, states: tuple[VcpuState, ...]) -> None:
@@ -167,8 +162,6 @@ def _follow_unit(cast: Cast, record: Record) -> None:
             cast.unit = event.apic_id
         case ev.RingDoorbell() if event.vcpu_id == cast.target:
             cast.unit = event.vcpu_id
-        case ev.IommuPost(running=True) if cast.source == "post":
-            cast.unit = cast.target
         case _ if cast.unit is not None and record.vcpu in (None, cast.unit):
             cast.unit = None
     cast.unit_begins = cast.unit != before

@@ -22,7 +22,6 @@ CAUSES: dict[str, tuple[type[ev.Event], ...]] = {
     "ipi": (ev.Instruction,),
     "timer": (ev.Instruction,),
     "msi": (ev.KvmMsiSetIrq,),
-    "post": (ev.IommuPost,),
 }
 STORY_TELLERS = TELLERS | TIMER_TELLERS
 MOST_STEPS = 40  # a run that was broken on purpose may go round and round
@@ -46,8 +45,8 @@ def story(
     tellers: Mapping[type[ev.Event], Teller] = STORY_TELLERS,
     most: int = MOST_STEPS,
 ) -> Story:
-    """Tell a run. ``source``: ipi, timer, msi or post (by the IOMMU); ``vector`` and ``target`` (a vCPU) say which
-    interrupt to follow. ``tellers`` say which events become steps, of which there are ``most``; AVIC's do in any case.
+    """Tell a run. ``source``: ipi, timer or msi; ``vector`` and ``target`` (a vCPU) say which interrupt to
+    follow. ``tellers`` say which events become steps, of which there are ``most``; AVIC's do in any case.
 
     ValueError if nothing in the run is its cause.
     """
@@ -184,6 +183,8 @@ def _told(
     steps = []
     for record in records:
         follow(cast, record)
+        if not cast.shown(getattr(record.event, "vcpu_id", cast.target)):
+            continue
         teller = tellers.get(type(record.event)) or AVIC_TELLERS.get(type(record.event))
         told = None if teller is None else teller(cast, record, record.event)
         if told is not None:
@@ -207,8 +208,6 @@ def _cause(records: Sequence[Record], source: str, vector: int) -> int:
         if not isinstance(event, CAUSES[source]):
             continue
         if isinstance(event, ev.KvmMsiSetIrq) and event.data & 0xFF == vector:
-            return i
-        if isinstance(event, ev.IommuPost) and event.vector == vector:
             return i
         if isinstance(event, ev.Instruction) and _writes(event.text, source, vector):
             return _with_destination(records, i, event)
@@ -239,7 +238,7 @@ def _writes(text: str, source: str, vector: int) -> bool:
 
 def _cast(cause: Record, source: str, vector: int, target: int, opening: Record) -> Cast:
     cpu = next(s.cpu for s in opening.states if s.vcpu == target)
-    return Cast(source, vector, target, cpu, cause.vcpu if source not in ("msi", "post") else None, cause.cpu)
+    return Cast(source, vector, target, cpu, cause.vcpu if source != "msi" else None, cause.cpu)
 
 
 def _steps(

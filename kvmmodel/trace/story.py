@@ -113,7 +113,7 @@ BROKEN = Badge("inferred", "the rule removed in the model")  # nobody recorded a
 class Story:
     """A whole run. ``broken`` names the rule that was removed on purpose; ``verdict`` is what came of it, and ``lost``
     says that it is a loss though nothing was removed. ``pin``, ``irte``: before the first step, in a
-    story of a line, of a device."""
+    story of a line, of a device. ``counted``: the figure counts exits, host IPIs, doorbells and wake-ups on the way."""
 
     title: str
     setup: str  # "Kernel 6.12, Zen 4, `avic=0`, x2APIC guest"
@@ -127,3 +127,4 @@ class Story:
     lost: bool = False
     pin: PinState | None = None
     irte: IrteState | None = None
+    counted: bool = False

@@ -98,6 +98,18 @@ def _clear_isr(cast: Cast, record: Record, e: Any) -> Told:
     return Told("eoi", guest, unit, f"EOI clears ISR `{e.vector:#x}`", "edge, so no exit", _unit(record), why)
 
 
+def _host_apic(cast: Cast, record: Record, e: Any) -> Told:
+    why = f"Nobody intercepts MSR `{e.msr:#x}`, and x2AVIC is off: the guest reaches CPU {record.cpu}'s own APIC."
+    label = f"MSR `{e.msr:#x}` of the host's APIC"
+    return Told("no", column(cast, e.vcpu_id, "hw"), None, label, "not the guest's", _unit(record), why)
+
+
+def _tpr(cast: Cast, record: Record, e: Any) -> Told:
+    why = f"No exit: hardware writes TPR `{e.tpr:#04x}` into the page, and keeps PPR, `{e.ppr:#04x}`."
+    guest, unit = column(cast, e.apic_id, "guest"), column(cast, e.apic_id, "hw")
+    return Told("tpr", guest, unit, f"TPR `{e.tpr:#04x}`, PPR `{e.ppr:#04x}`", "no exit", _unit(record), why)
+
+
 def _is_running(cast: Cast, record: Record, e: Any) -> Told | None:
     vcpu = f"vCPU {e.vcpu_id}"
     if not e.running:
@@ -164,24 +176,6 @@ def _update_request(cast: Cast, record: Record, e: Any) -> Told | None:
     return in_kvm(cast, record, "inhibit", f"all vCPUs: {what} AVIC", f"reason {e.bit}", why)
 
 
-def _post(cast: Cast, record: Record, e: Any) -> Told | None:
-    if cast.source != "post":
-        return None
-    to = "t.hw" if e.running else None
-    why = f"The IOMMU sets bit `{e.vector:#x}` in the vCPU's IRR; `IsRun` is 0, so it rings nobody."
-    if e.running:
-        why = f"The IOMMU sets bit `{e.vector:#x}` in the vCPU's IRR, and rings its core. No host code runs."
-    detail = "and rings the core" if e.running else "`IsRun` is 0"
-    return Told("post", "iommu", to, f"posts `{e.vector:#x}` into IRR", detail, "IOMMU", why)
-
-
-def _ga_log(cast: Cast, record: Record, e: Any) -> Told | None:
-    if cast.source != "post":
-        return None
-    why = "`GALogIntr` is set: the IOMMU writes the vCPU's tag into its log, and interrupts the host."
-    return Told("table", "iommu", None, "writes the GA log", "and interrupts the host", "IOMMU", why)
-
-
 def _ga_log_read(cast: Cast, record: Record, e: Any) -> Told | None:
     why = "The IOMMU's driver reads the log, and KVM finds VM and vCPU by the tag."
     return in_kvm(cast, record, "read", "GA log: find the vCPU", f"VM {e.vmid}, vCPU {e.vcpuid}", why)
@@ -204,6 +198,8 @@ AVIC_TELLERS: dict[type[ev.Event], Teller] = {
     ev.AvicDoorbell: _doorbell,
     ev.AvicTake: _take,
     ev.AvicClearIsr: _clear_isr,
+    ev.AvicTpr: _tpr,
+    ev.HostApicAccess: _host_apic,
     ev.AvicIsRunning: _is_running,
     ev.AvicMode: _mode,
     ev.KvmApicvAcceptIrq: _accept,
@@ -212,8 +208,6 @@ AVIC_TELLERS: dict[type[ev.Event], Teller] = {
     ev.KvmAvicUnacceleratedAccess: _access,
     ev.KvmApicvInhibitChanged: _inhibit,
     ev.KvmApicvUpdateRequest: _update_request,
-    ev.IommuPost: _post,
-    ev.IommuGaLog: _ga_log,
     ev.KvmAvicGaLog: _ga_log_read,
     ev.IommuMode: _irte,
 }

@@ -185,6 +185,7 @@ _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.AvicTake: lambda e: f"AVIC takes 0x{e.vector:x} into service on APIC {e.apic_id}",
     ev.AvicClearIsr: lambda e: f"AVIC ends 0x{e.vector:x} on APIC {e.apic_id}, no exit",
     ev.AvicTpr: lambda e: f"AVIC keeps TPR 0x{e.tpr:x} and PPR 0x{e.ppr:x} of APIC {e.apic_id}",
+    ev.HostApicAccess: lambda e: f"MSR {e.msr:#x} of the core's own APIC {'written' if e.write else 'read'}",
     ev.AvicIsRunning: lambda e: f"IsRunning of vCPU {e.vcpu_id} := {int(e.running)}, in the table {int(e.table)}",
     ev.AvicMode: lambda e: f"AVIC of vCPU {e.vcpu_id}: {e.mode}",
     ev.RingDoorbell: lambda e: f"KVM rings CPU {e.host_apic_id} for vCPU {e.vcpu_id}",

@@ -68,7 +68,7 @@ def evidence(
         [part.name for part in parts],
         stacks.frames(best, release),
         caption,
-        model_caption=f"kernel {release.release}, scenario `{scenario}`{', AVIC active' if avic else ''}",
+        model_caption=f"kernel {release.release}, scenario `{scenario}`{', avic=Y' if avic else ''}",
         outside=outside,
     )
     return Html(styled(panel))
@@ -83,13 +83,13 @@ def _emitted(scenario: str, kernel: str, cpu: str, avic: bool = False) -> tuple[
     return tuple(sorted(seen.stacks, key=lambda stack: stacks.names(stack, host.kernel)))
 
 
-def model_stack(scenario: str, function: str, kernel: str = "6.12", *, under: str = "") -> Text:
+def model_stack(scenario: str, function: str, kernel: str = "6.12", *, under: str = "", avic: bool = False) -> Text:
     """The model's own stack of a run in which the function is innermost, in bpftrace's form; ``under`` is on it, too.
 
     ValueError if the run never has one.
     """
     release = Host(kernel=kernel, avic=False).kernel
-    found = [stacks.names(stack, release) for stack in _emitted(scenario, kernel, "zen4")]
+    found = [stacks.names(stack, release) for stack in _emitted(scenario, kernel, "zen4", avic)]
     fitting = [names for names in found if names and names[0] == function and (not under or under in names)]
     if not fitting:
         raise ValueError(f"no stack of {scenario} on {kernel} has {function} innermost")

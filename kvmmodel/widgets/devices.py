@@ -82,23 +82,25 @@ def device_explorer(kernel: str = "7.3") -> Stepper:
     return stepper(device_explained, choices, break_it="no GALogIntr")
 
 
-COUNTED = ("host interrupts", "wake-ups", "host IPIs", "doorbells", "exits")
+COUNTED = ("host IRQs", "wake-ups", "host IPIs", "doorbells", "exits")
 
 
 def device_costs() -> Html:
     """For each state and each kind of posting, from the message to the EOI. Kernels with the same counts share a row;
     from 6.1 on, as earlier ones inhibit AVIC for an x2APIC guest. Zero is printed as 0."""
-    rows = []
+    bodies = []
     for label, state in STATES:
+        rows = [el("tr", el("th", f"vCPU {label}", scope="rowgroup", colspan=str(1 + len(COUNTED)), class_="km-over"))]
         for how, posting in POSTING:
             found: dict[tuple[int, ...], list[str]] = {}
             for kernel in series()[2:]:
                 found.setdefault(counted(state, posting, kernel), []).append(kernel)
             for counts, kernels in found.items():
-                cells = [el("td", text) for text in (how, ranges(kernels), *map(str, counts))]
-                rows.append(el("tr", el("th", label, scope="row"), *cells))
-    head = el("tr", *(el("th", name, scope="col") for name in ("vCPU 0", "posting", "kernels", *COUNTED)))
-    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table km-six"))
+                name = how if len(found) == 1 else f"{how}, {ranges(kernels)}"
+                rows.append(el("tr", el("th", name, scope="row"), *(el("td", str(count)) for count in counts)))
+        bodies.append(el("tbody", *rows))
+    head = el("tr", *(el("th", name, scope="col") for name in ("posting", *COUNTED)))
+    return Html(el("table", el("thead", head), *bodies, class_="km-table km-six"))
 
 
 def counted(state: str, posting: str, kernel: str) -> tuple[int, int, int, int, int]:

@@ -17,7 +17,7 @@ def fields(irte: IrteState) -> tuple[tuple[str, str, str], ...]:
     if not lo & GUEST_MODE:
         return (
             ("page", "115:76", NONE),
-            ("vector", "71:64", f"host's {vector}"),
+            ("vector", "71:64", vector),
             ("GA tag", "63:32", NONE),
             ("destination", "31:8", destination),
             ("guest mode", "7", "0"),
@@ -26,7 +26,7 @@ def fields(irte: IrteState) -> tuple[tuple[str, str, str], ...]:
         )
     return (
         ("page", "115:76", f"{hi & ((1 << 52) - (1 << 12)):#x}"),
-        ("vector", "71:64", f"guest's {vector}"),
+        ("vector", "71:64", vector),
         ("GA tag", "63:32", f"{lo >> 32:#x}"),
         ("destination", "31:8", destination if lo & IS_RUN else f"was {destination}"),
         ("guest mode", "7", "1"),
@@ -47,6 +47,6 @@ def draw(story: Story, index: int) -> str:
         text = f"<mark>{esc(value)}</mark>" if now != old else esc(value)
         css = ' class="km-void"' if value == NONE else ""
         cells.append(f"<div{css}><dt>{name} <small>{bits}</small></dt><dd>{text}</dd></div>")
-    mode = "posts into a vCPU's page" if irte.lo & GUEST_MODE else "interrupts the host"
+    mode = "posts the guest's vector" if irte.lo & GUEST_MODE else "interrupts the host, with the host's vector"
     head = el("h4", f"The IOMMU's entry of host irq {irte.irq}: {mode}")
     return el("div", head, el("dl", *cells, class_="km-fields km-irte"), class_="km-pin")

@@ -131,14 +131,15 @@ def ended(vector: str, avic: str, way: str, kernel: str = "6.12") -> tuple[int, 
 
 def pv_eoi_ends(kernel: str = "6.12") -> Html:
     """For each vector and way: who ends it with AVIC off, inhibited and on, and whether that takes an exit."""
-    names = ("vector", "EOI", *(f"AVIC {label}" for label, _ in AVICS))
+    names = ("vector", "PV EOI", *(label for label, _ in AVICS))
     rows = []
     for label, vector in VECTORS:
-        for how, way in WAYS:
+        for _, way in WAYS:
+            how = "yes" if way == "paravirtual" else "no"
             cells = [el("td", _who(*ended(vector, avic, way, kernel)[:3])) for _, avic in AVICS]
             rows.append(el("tr", el("th", label, scope="row"), el("td", how), *cells))
     head = el("tr", *(el("th", name, scope="col") for name in names))
-    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table"))
+    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table km-six"))
 
 
 def _who(bit: int, kvm: int, hardware: int) -> str:
@@ -166,4 +167,28 @@ def pv_eoi_traces(kernel: str = "6.12") -> Html:
             cells = [el("td", text) for text in (avic, *map(str, counts))]
             rows.append(el("tr", el("th", label, scope="row"), *cells))
     head = el("tr", *(el("th", name, scope="col") for name in names))
+    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table"))
+
+
+def pv_eoi_toggled(kernel: str = "6.12") -> Html:
+    """One guest with PV EOI takes an MSI with AVIC active, then inhibited, then active again: who ended each."""
+    vm = Host(kernel=kernel, avic=True).create_vm(vcpus=1, boot=True, pit="discard")
+    vm.execute(0, (f"pv_eoi_on {CELL:#x}",))
+    vm.world.idt[0] = {0x41: "pv_eoi"}
+    vm.run()
+    rows = []
+    for label, reinject in (("active", False), ("inhibited", True), ("active again", False)):
+        vm.reinject_control(reinject)
+        vm.vcpus[0].guest.vmmcall(1, 0, 0, 0, 0)  # some exit, after which the vCPU follows
+        before = len(vm.trace)
+        vm.signal_msi(0xFEE00000, 0x41)
+        vm.run()
+        events = vm.trace.events[before:]
+        who = (
+            sum(isinstance(event, ev.PvEoiByGuest) for event in events),
+            sum(isinstance(event, ev.ClearIsr) for event in events),
+            sum(isinstance(event, ev.AvicClearIsr) for event in events),
+        )
+        rows.append(el("tr", el("th", label, scope="row"), el("td", _who(*who))))
+    head = el("tr", el("th", "AVIC", scope="col"), el("th", "ends the interrupt", scope="col"))
     return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table"))

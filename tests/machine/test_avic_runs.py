@@ -1,4 +1,4 @@
-"""With AVIC on a guest handles what it handles without, in every built-in scenario; and a doorbell is only a doorbell."""
+"""With AVIC on a guest handles what it handles without, in every built-in scenario; a doorbell is only a doorbell."""
 
 import pytest
 

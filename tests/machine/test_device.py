@@ -182,6 +182,17 @@ def test_irte_is_a_copy():
     assert device.irte.guest_mode is True
 
 
+def test_irte_as_text():
+    """What the page on devices prints."""
+    vm, device = assigned()
+    page = vm.vcpus[0].kvm_vcpu.avic_backing_page
+    assert str(device.irte) == f"posted: guest's vector 0x63, page {page:#x}, tag 0x1000, is_run 1, CPU 0, GALogIntr 0"
+    vm.vcpus[0].guest.hlt()
+    assert str(device.irte).endswith("is_run 0, GALogIntr 1")
+    _, device = assigned(iommu="legacy")
+    assert str(device.irte) == "remapped: vector 0x22 of the host, to CPU 1"
+
+
 def test_no_irte_without_an_iommu():
     _, device = assigned(iommu=None)
     assert device.irte is None

@@ -1,7 +1,7 @@
 """Plausible bugs, applied to a copy of the model one at a time: the test that mutants.toml names has to fail.
 
-A row says what the bug is, which ``file`` of the package has ``before`` exactly once, what stands there ``after``, and which
-``test`` notices. All those tests pass on a copy without a bug.
+A row says what the bug is, which ``file`` of the package has ``before`` exactly once, what stands there ``after``, and
+which ``test`` notices. All those tests pass on a copy without a bug.
 """
 
 import os

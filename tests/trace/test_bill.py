@@ -83,6 +83,16 @@ def test_a_reschedule_is_no_kick():
     assert "kick" not in one.exits
 
 
+def test_a_device_s_interrupt_begins_with_its_message():
+    """KVM's doorbell was once not counted when the host's CPU was idle before."""
+    vm = run(built_in("device-in-guest"), Host("zen4", "7.3", avic=True, iommu="vapic"))
+    (posted,) = bills(vm.trace.records, vm.host.kernel)
+    assert (posted.cause, rows(posted)) == ("device_msi", ((), (), ("by the IOMMU",), ()))
+    assert posted.functions == ()
+    assert rows(made("device-in-guest", "on")[0]) == ((), (), ("by KVM",), ())
+    assert rows(made("device-in-guest", "off")[0]) == (("kick", "EOI"), ("kick to CPU 5",), (), ())
+
+
 def test_totals_add_up_and_are_zero_without_interrupts():
     assert total([]) == {"delivered": 0, "exits": 0, "host_ipis": 0, "doorbells": 0, "wake_ups": 0, "functions": 0}
     all_ = made("lab")

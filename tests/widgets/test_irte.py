@@ -18,7 +18,7 @@ def test_posted():
     entry = state(guest_mode=True, vector=0x63, ga_root_ptr=0x1_0000_2000, ga_tag=0x1002, is_run=True, destination=5)
     assert irte.fields(entry) == (
         ("page", "115:76", "0x100002000"),
-        ("vector", "71:64", "guest's 0x63"),
+        ("vector", "71:64", "0x63"),
         ("GA tag", "63:32", "0x1002"),
         ("destination", "31:8", "CPU 5"),
         ("guest mode", "7", "1"),
@@ -31,7 +31,7 @@ def test_remapped_the_same_bits_mean_something_else():
     found = {name: value for name, _, value in irte.fields(state(vector=0x22, destination=6))}
     assert found == {
         "page": "—",
-        "vector": "host's 0x22",
+        "vector": "0x22",
         "GA tag": "—",
         "destination": "CPU 6",
         "guest mode": "0",

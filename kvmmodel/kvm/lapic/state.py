@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 
 from kvmmodel.kvm.apicv import (
+    __kvm_vcpu_update_apicv,
     enable_apicv,
     kvm_apic_update_apicv,
     kvm_apicv_activated,
     kvm_set_apicv_inhibit,
-    kvm_vcpu_update_apicv,
 )
 from kvmmodel.kvm.ioapic import kvm_rtc_eoi_tracking_restore_one
 from kvmmodel.kvm.lapic.access import apic_set_spiv
@@ -173,7 +173,7 @@ def _mode_changed(vcpu: KvmVcpu) -> None:
         kvm_make_request(KVM_REQ_APICV_UPDATE, vcpu)
         kvm_x86_ops.set_virtual_apic_mode(vcpu)
     elif host.has("apicv_apic_disabled"):
-        kvm_vcpu_update_apicv(vcpu)
+        __kvm_vcpu_update_apicv(vcpu)
         kvm_x86_ops.set_virtual_apic_mode(vcpu)
 
 

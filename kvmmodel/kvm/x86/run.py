@@ -122,7 +122,7 @@ def vcpu_enter_guest(vcpu: KvmVcpu) -> Run:
             exit_for_hyperv(vcpu)
             return 0
         if kvm_check_request(KVM_REQ_APICV_UPDATE, vcpu):
-            kvm_vcpu_update_apicv(vcpu)
+            yield from kvm_vcpu_update_apicv(vcpu)
     window = dm_request_for_irq_injection(vcpu) and kvm_cpu_accept_dm_intr(vcpu)
     if kvm_check_request(KVM_REQ_EVENT, vcpu) or window:
         kvm_apic_accept_events(vcpu)

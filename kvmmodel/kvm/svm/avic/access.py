@@ -45,7 +45,7 @@ def avic_unaccelerated_access_interception(vcpu: KvmVcpu) -> int:
 
 @kernel(FILE)
 def avic_unaccel_trap_write(vcpu: KvmVcpu) -> int:
-    """The value is in the page: do what the register does. 0: an LDR, or up to 5.15 an ID, without a place; to userspace."""
+    """The value is in the page: do what the register does. 0: an LDR, up to 5.15 an ID, has no place."""
     offset, host = vcpu.vmcb.exit_info_1 & 0xFF0, vcpu.kvm.host
     if offset == hw.APIC_ID and not host.has("apic_id_inhibits") and not avic_handle_apic_id_update(vcpu):
         return 0
