@@ -1,4 +1,4 @@
-"""Guests with AVIC in each of its modes, and what random steps do to them. For the two test modules of random guests."""
+"""Guests with AVIC in each of its modes, and what random steps do to them. For the tests of random guests."""
 
 from kvmmodel import GuestStuck, Host
 from kvmmodel.facts.releases import kernel as release

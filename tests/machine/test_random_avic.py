@@ -1,7 +1,7 @@
 """Random guests with AVIC on, step by step, beside the same with AVIC off: each sees the same after every step.
 
-Between two steps everything comes to rest, so nothing depends on times. What AVIC may change of a register's low bits is
-in scripts/avic_differences.py; here the guest keeps them 0.
+Between two steps everything comes to rest, so nothing depends on times. What AVIC may change of a register's low bits
+is in scripts/avic_differences.py; here the guest keeps them 0.
 """
 
 from hypothesis import given, settings

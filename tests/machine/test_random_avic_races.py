@@ -121,6 +121,8 @@ class Watch:
 
     def sends(self, event):
         """Which vectors an ICR write must bring to whom."""
+        if f"[{PAGE:#x}"[:-3] in event.text:  # an access to the xAPIC's page, which is no memory for any vCPU
+            assert not self.kvm.apic_page_mapped or self.made.vcpus[event.vcpu_id].inside.vmcb.avic_enable
         found = SENT.fullmatch(event.text)
         if found is None:
             return
@@ -133,7 +135,11 @@ class Watch:
         everybody = range(len(self.made.vcpus))
         if low & 0xC0000:
             skip = low & 0xC0000 == 0xC0000
-            meant = [event.vcpu_id] if low & 0x40000 and not skip else [v for v in everybody if not skip or v != event.vcpu_id]
+            meant = (
+                [event.vcpu_id]
+                if low & 0x40000 and not skip
+                else [v for v in everybody if not skip or v != event.vcpu_id]
+            )
         else:
             meant = [v for v in everybody if dest >> v & 1] if low & 0x800 else [dest]
         if low & 0x700 != 0x100:  # of lowest priority one of them gets it
@@ -154,7 +160,12 @@ def deliverable(vcpu):
 def play(mode, kernel, programs, bodies, avic):
     made = ready(mode, kernel, len(programs), avic, trace=False)
     made.world.bodies |= {name: tuple(parse(line) for line in body) for name, body in BODIES.items()}
-    bug = mode.startswith("x2avic") and not made.host.kernel.has("kick_fast_multi_target")
+    has = made.host.kernel.has
+    spoilt = {  # by the release's own faults, see avic_guests.known_bug
+        "logical": mode.startswith("x2avic") and not has("kick_fast_multi_target"),
+        "pit": not has("apicv_update_kicks_first"),  # vCPUs that are still in the guest use the page as memory
+    }
+    spoilt["extint"] = spoilt["pit"]
     watch = Watch(made, mode)
 
     def on_exit(vcpu):
@@ -173,7 +184,7 @@ def play(mode, kernel, programs, bodies, avic):
     made.user_exits.append(on_exit)
     for number, steps in enumerate(programs):
         made.world.idt[number] = {**bodies, **({PIC_BASE + PIC_LINE: "pic"} if number == 0 else {})}
-        wanted = [("ipi", *step[1:]) if bug and step[0] == "logical" else step for step in steps]
+        wanted = [("ipi", step[1], step[2] or 0x50) if spoilt.get(step[0]) else step for step in steps]
         made.execute(number, [line for step in wanted for line in lines(step, len(programs), MODES[mode][1])])
     made.run()
     for _ in range(12):  # who halted and is not woken: an NMI does it, until all are through
