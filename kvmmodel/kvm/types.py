@@ -317,6 +317,8 @@ class Kvm:
     apic_map: ApicMap | None = None
     apic_map_dirty: bool = True
     inhibits: set[str] = field(default_factory=set)
+    inhibits_before: set[str] = field(default_factory=set)  # what others still see
+    inhibits_written: int = 0  # until this time, when apicv_update_lock is free again
     apicv_nr_irq_window_req: int = 0  # vCPUs that wait for a window, from 7.1 on
     synic_auto_eoi_used: int = 0  # vCPUs that use AutoEOI
     apic_access_memslot_enabled: bool = False
