@@ -62,7 +62,7 @@ def msr_table(kernels: Sequence[str] = ("6.18", "7.3")) -> Html:
 
 
 def access(kernel: str, offset: int, write: bool) -> str:
-    """One access of an x2APIC guest on Zen 4. What a register that can only be written answers to a read is left out."""
+    """One access of an x2APIC guest on Zen 4; reads of registers that can only be written are left out."""
     if not write and offset in WRITE_ONLY:
         return NONE
     host = Host("zen4", kernel, avic=True).start([0, 1])
