@@ -26,9 +26,9 @@ class Cost:
     wake_ups: int = 0
 
 
-def cost(way: str, count: int, kernel: str = "7.3") -> Cost:
+def cost(way: str, count: int, kernel: str = "7.3", avic: bool = False) -> Cost:
     """To ``count`` others, every second of them asleep and the rest in the guest."""
-    vm = Host(kernel=kernel, avic=False).create_vm(vcpus=count + 1, boot=True, trace=False)
+    vm = Host("zen4", kernel, avic).create_vm(vcpus=count + 1, boot=True, trace=False)
     seen = list[Event]()
     vm.trace.listeners.append(seen.append)
     targets = range(1, count + 1)
@@ -41,9 +41,9 @@ def cost(way: str, count: int, kernel: str = "7.3") -> Cost:
     return _count(seen)
 
 
-def kick_cost(kernel: str = "7.3") -> Cost:
+def kick_cost(kernel: str = "7.3", avic: bool = False) -> Cost:
     """Of a kick to a waiter that sleeps."""
-    return _count(run(built_in("pv-kick-halted"), Host(kernel=kernel, avic=False)).trace.events)
+    return _count(run(built_in("pv-kick-halted"), Host("zen4", kernel, avic)).trace.events)
 
 
 def _count(seen: list[Event]) -> Cost:
@@ -55,15 +55,15 @@ def _count(seen: list[Event]) -> Cost:
     )
 
 
-def pv_costs(kernel: str = "7.3") -> Html:
-    """A row for each number and way, and one for the kick. Zero is printed as 0."""
+def pv_costs(kernel: str = "7.3", avic: bool = False) -> Html:
+    """A row for each number and way, and one for the kick, on Zen 4: x2AVIC if ``avic``. Zero is printed as 0."""
     found = [
-        (str(count), label, cost(way, count, kernel))
+        (str(count), label, cost(way, count, kernel, avic))
         for count in COUNTS
         for label, way in WAYS
         if count > 1 or way in ("each", "pv")  # to one, the others are the same as the first
     ]
-    found.append(("1", "PV kick", kick_cost(kernel)))
+    found.append(("1", "PV kick", kick_cost(kernel, avic)))
     rows = []
     for count, label, c in found:
         cells = (label, *map(str, (c.exits, c.hypercalls, c.host_ipis, c.wake_ups)))

@@ -116,8 +116,28 @@ def test_what_is_counted(way, count, found, kernel):
     assert cost(way, count, kernel) == found
 
 
-def test_a_kick_costs_one_hypercall_and_one_wake_up():
-    assert kick_cost() == Cost(1, 1, 1, 1)
+@pytest.mark.parametrize("kernel", ["6.12", "7.3"])
+@pytest.mark.parametrize(
+    ("way", "count", "found"),
+    [
+        ("each", 1, Cost(0, 0, 0, 0)),
+        ("pv", 1, Cost(1, 1, 0, 0)),
+        ("each", 4, Cost(2, 0, 2, 2)),  # an exit for each sleeper, none for who runs
+        ("cluster", 4, Cost(1, 0, 2, 2)),
+        ("others", 4, Cost(1, 0, 2, 2)),
+        ("pv", 4, Cost(1, 1, 2, 2)),
+        ("each", 32, Cost(16, 0, 16, 16)),
+        ("cluster", 32, Cost(3, 0, 16, 16)),
+        ("pv", 32, Cost(1, 1, 16, 16)),
+    ],
+)
+def test_what_is_counted_with_x2avic(way, count, found, kernel):
+    assert cost(way, count, kernel, avic=True) == found
+
+
+@pytest.mark.parametrize("avic", [False, True])
+def test_a_kick_costs_one_hypercall_and_one_wake_up(avic):
+    assert kick_cost(avic=avic) == Cost(1, 1, 1, 1)
 
 
 def test_a_way_that_does_not_reach_everybody_is_not_counted(monkeypatch):
@@ -132,6 +152,7 @@ def test_the_table_has_a_row_for_each_number_and_way():
     assert table.count("<tr>") == 1 + 2 + 4 * (len(COUNTED) - 1) + 1
     assert "<td>one by one</td><td>32</td><td>0</td><td>32</td><td>16</td>" in table
     assert "<td>PV kick</td><td>1</td><td>1</td><td>1</td><td>1</td>" in table
+    assert "<td>one by one</td><td>16</td><td>0</td><td>16</td><td>16</td>" in pv_costs(avic=True)
 
 
 def test_the_explorer_starts_with_a_pv_ipi_to_two_running_guests():
