@@ -18,6 +18,7 @@ from kvmmodel.kvm.irqchip import Route
 from kvmmodel.kvm.sched import cpu_of, resched_curr
 from kvmmodel.kvm.types import Cpu, Kvm, KvmVcpu, Task
 from kvmmodel.machine.boot import boot_guest
+from kvmmodel.machine.breakable import check_rules
 from kvmmodel.machine.device import Device, assign_device
 from kvmmodel.machine.inside import inside_of
 from kvmmodel.machine.loop import Machine, Thread, prefetch, run, start
@@ -157,6 +158,11 @@ class Vm:
             kvm.suppress_eoi_broadcast = "enabled" if flags & 4 else "disabled"
         kvm.x2apic_format = kvm.x2apic_format or flags & 1 != 0
         kvm.disable_broadcast_quirk = kvm.disable_broadcast_quirk or flags & 2 != 0
+
+    def leave_out(self, *rules: str) -> None:
+        """From now on these rules of BREAKABLE are left out, too. ValueError for one that does not exist."""
+        check_rules(rules)
+        self.machine.kvm.broken |= set(rules)
 
     def power_on(self) -> None:
         """Userspace calls KVM_RUN on every vCPU; called by whatever runs the VM."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvmmodel.kvm.x86.hypercall import PV_FEATURES
-from kvmmodel.machine.breakable import BREAKABLE
+from kvmmodel.machine.breakable import check_rules
 
 
 def check(
@@ -22,8 +22,7 @@ def check(
         raise ValueError(f"irqchip={irqchip!r}: this version models 'kernel' and 'split'")
     if pit not in (None, "reinject", "discard") or (pit and irqchip != "kernel"):
         raise ValueError(f"pit={pit!r}: expected None, or with irqchip='kernel' 'reinject' or 'discard'")
-    if unknown := set(broken) - BREAKABLE.keys():
-        raise ValueError(f"cannot break {', '.join(sorted(unknown))}: expected {', '.join(sorted(BREAKABLE))}")
+    check_rules(broken)
     if unknown := set(pv_features) - set(PV_FEATURES):
         raise ValueError(f"no hypercall needs {', '.join(sorted(unknown))}: expected {', '.join(PV_FEATURES)}")
     if vcpus < 1 or len(pins) != vcpus:
