@@ -16,7 +16,9 @@ from tests.oracle.fuzz.histogram import Histogram
 SHRINKING_S = 60
 
 
-def search(number: int, examples: int, histogram: Histogram, seen: Callable[[Exception], None] = lambda _: None) -> str | None:
+def search(
+    number: int, examples: int, histogram: Histogram, seen: Callable[[Exception], None] = lambda _: None
+) -> str | None:
     """Run so many cases of this seed. What differs in the smallest case that does, None: nothing does.
 
     ``seen`` is told the first difference: to make it smaller takes a minute.
