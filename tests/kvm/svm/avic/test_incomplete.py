@@ -6,7 +6,7 @@ and 7.3.4; 5.10 and 5.15 as the changes say.
 
 import pytest
 
-from kvmmodel.cases.bench import build, exit_half
+from kvmmodel.cases.bench import build, catch_up, exit_half, on_cpu
 from kvmmodel.events import (
     KvmApicAcceptIrq,
     KvmApicIpi,
@@ -154,3 +154,14 @@ def test_reason_4_is_ignored(kernel, said):
     assert of(made, KvmApicIpi, KvmApicAcceptIrq, SetIrr) == []
     assert made.vm.dmesg == said
     assert made.vm.vcpus[0].lapic.regs.get(0x280, 0) == 0
+
+
+@pytest.mark.parametrize("kernel", X2AVIC)
+def test_the_bench_follows_an_inhibit_before_the_guest_goes_on(kernel):
+    """KVM_REQ_APICV_UPDATE is carried out, not only taken. Catches AVIC active on the bench whatever inhibits it."""
+    made = bench(kernel, vcpus=1)
+    made.vm.create_pit2()
+    with on_cpu(made, made.vm.vcpus[0]):
+        catch_up(made.vm.vcpus[0])
+    assert not made.vm.vcpus[0].apicv_active
+    assert not made.vm.vcpus[0].kvm_vcpu.vmcb01.avic_enable

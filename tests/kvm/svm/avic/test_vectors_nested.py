@@ -106,9 +106,8 @@ def test_an_inhibit_while_l2_runs_left_the_x2apic_msrs_open_if_l1_has_an_msr_bit
     APIC. Catches the row of facts/changes not asked.
     """
     made = bench(kernel)
-    made.vm.create_pit2()
     step(made, "vmrun", cpu=0, intercept=["VMMCALL", *["MSR"] * bitmap], v_intr_masking=1, guest_if=1)
-    step(made, "cpu.take", cpu=0, ready=True)
+    made.vm.create_pit2()
     step(made, "guest.insn", cpu=0, insn="vmmcall")
     vcpu = made.vm.vcpus[0].kvm_vcpu
     assert not vcpu.guest_mode
