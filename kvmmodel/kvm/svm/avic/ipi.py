@@ -13,7 +13,7 @@ from kvmmodel.kvm.lapic.registers import apic_x2apic_mode, kvm_lapic_get_reg
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.sched import cpu_of
 from kvmmodel.kvm.svm.avic.tables import FILE, entry_of, logical_table
-from kvmmodel.kvm.types import Kvm, KvmLapic, KvmVcpu, trace
+from kvmmodel.kvm.types import HostKernel, Kvm, KvmLapic, KvmVcpu, trace
 from kvmmodel.silicon import apic as hw
 from kvmmodel.silicon.avic import (
     INVALID_BACKING_PAGE,
@@ -116,7 +116,7 @@ def _kick_one_logical(kvm: Kvm, source: KvmLapic, dest: int, icrl: int, index: i
 @kernel(FILE, since="6.1")
 def avic_kick_target_vcpus(kvm: Kvm, source: KvmLapic, icrl: int, icrh: int, index: int) -> None:
     """Of those meant, all: which of them were not running is not asked."""
-    if avic_kick_target_vcpus_fast(kvm, source, icrl, icrh, index):
+    if kvm.host.has("kick_fast_path") and avic_kick_target_vcpus_fast(kvm, source, icrl, icrh, index):
         return
     trace(kvm.host, KvmAvicKickVcpuSlowpath, icrh, icrl, index)
     for vcpu in _meant(kvm, source, icrl, icrh):
@@ -124,9 +124,18 @@ def avic_kick_target_vcpus(kvm: Kvm, source: KvmLapic, icrl: int, icrh: int, ind
 
 
 def _meant(kvm: Kvm, source: KvmLapic, icrl: int, icrh: int) -> list[KvmVcpu]:
-    dest = icrh if apic_x2apic_mode(source) else icrh >> 24
+    """Up to 6.1 the destination's width is that of the vCPU that is looked at, not of the sender."""
+    by_sender = kvm.host.has("kick_slow_by_sender")
     short, mode = icrl & hw.APIC_SHORT_MASK, icrl & hw.APIC_DEST_LOGICAL
-    return [vcpu for vcpu in kvm.vcpus if kvm_apic_match_dest(vcpu, source, short, dest, mode)]
+
+    def dest(vcpu: KvmVcpu) -> int:
+        return icrh if apic_x2apic_mode(source if by_sender else vcpu.apic) else icrh >> 24
+
+    return [vcpu for vcpu in kvm.vcpus if kvm_apic_match_dest(vcpu, source, short, dest(vcpu), mode)]
+
+
+def _index_mask(host: HostKernel) -> int:
+    return 0xFFF if host.has("avic_4096") else 0x1FF if host.has("x2avic") else 0xFF
 
 
 @kernel(FILE)
@@ -134,14 +143,14 @@ def avic_incomplete_ipi_interception(vcpu: KvmVcpu) -> int:
     """The ICR is written and RIP is behind the instruction. What is left depends on the reason."""
     host, apic, info = vcpu.kvm.host, vcpu.apic, vcpu.vmcb
     icrh, icrl = info.exit_info_1 >> 32, info.exit_info_1 & 0xFFFFFFFF
-    reason, index = info.exit_info_2 >> 32, info.exit_info_2 & 0xFFF
+    reason, index = info.exit_info_2 >> 32, info.exit_info_2 & _index_mask(host)
     trace(host, KvmAvicIncompleteIpi, vcpu.vcpu_id, icrh, icrl, reason, index)
     if "no-avic-exits" in vcpu.kvm.broken:
         return 1
     if reason == INVALID_INT_TYPE or (reason == INVALID_TARGET and host.has("incomplete_ipi_reason2_emulated")):
         _emulate(vcpu, icrl, icrh)
     elif reason == TARGET_NOT_RUNNING:
-        if host.has("kick_fast_path"):
+        if host.has("kick_every_target"):
             avic_kick_target_vcpus(vcpu.kvm, apic, icrl, icrh, index)
         else:
             _wake_those_not_running(vcpu.kvm, apic, icrl, icrh)
@@ -155,7 +164,7 @@ def avic_incomplete_ipi_interception(vcpu: KvmVcpu) -> int:
 
 def _emulate(vcpu: KvmVcpu, icrl: int, icrh: int) -> None:
     """Send it all over in software. A BUSY bit that hardware left is cleared by writing the ICR again."""
-    if not vcpu.kvm.host.has("kick_fast_path"):
+    if not vcpu.kvm.host.has("avic_busy_rewrite"):
         kvm_lapic_reg_write(vcpu.apic, hw.APIC_ICR2, icrh)
         kvm_lapic_reg_write(vcpu.apic, hw.APIC_ICR, icrl)
     elif icrl & hw.APIC_ICR_BUSY:

@@ -6,17 +6,19 @@ and 7.3.4; 5.10 and 5.15 as the changes say.
 
 import pytest
 
-from kvmmodel.cases.bench import build, exit_half
+from kvmmodel.cases.bench import build, catch_up, exit_half, on_cpu
 from kvmmodel.events import (
     KvmApicAcceptIrq,
     KvmApicIpi,
     KvmApicvAcceptIrq,
     KvmAvicIncompleteIpi,
     KvmAvicKickVcpuSlowpath,
+    ReadMode,
     SetIrr,
 )
+from kvmmodel.silicon.apic import MSR_IA32_APICBASE, X2APIC_ENABLE
 from kvmmodel.silicon.vmcb import SVM_EXIT_AVIC_INCOMPLETE_IPI
-from tests.kvm.svm.avic.avic_vms import ALLBUT, BEFORE_X2AVIC, ICR, ICR2, SELF, SERIES, X2AVIC
+from tests.kvm.svm.avic.avic_vms import ALLBUT, BEFORE_X2AVIC, ICR, ICR2, ID, SELF, SERIES, X2AVIC
 
 V, BUSY, LOGICAL = 0x40, 0x1000, 0x800
 
@@ -154,3 +156,36 @@ def test_reason_4_is_ignored(kernel, said):
     assert of(made, KvmApicIpi, KvmApicAcceptIrq, SetIrr) == []
     assert made.vm.dmesg == said
     assert made.vm.vcpus[0].lapic.regs.get(0x280, 0) == 0
+
+
+@pytest.mark.parametrize("kernel", X2AVIC)
+def test_the_bench_follows_an_inhibit_before_the_guest_goes_on(kernel):
+    """KVM_REQ_APICV_UPDATE is carried out, not only taken. Catches AVIC active on the bench whatever inhibits it."""
+    made = bench(kernel, vcpus=1)
+    made.vm.create_pit2()
+    with on_cpu(made, made.vm.vcpus[0]):
+        catch_up(made.vm.vcpus[0])
+    assert not made.vm.vcpus[0].apicv_active
+    assert not made.vm.vcpus[0].kvm_vcpu.vmcb01.avic_enable
+
+
+@pytest.mark.parametrize("kernel", X2AVIC)
+def test_the_slow_path_reads_the_destination_by_the_sender_s_mode(kernel):
+    """source avic_kick_target_vcpus: in 6.1.176 by each target's own mode, so it passes over vCPU 1 in xAPIC mode."""
+    made = bench(kernel)
+    target = made.vm.vcpus[1]
+    target.set_msr(MSR_IA32_APICBASE, target.get_msr(MSR_IA32_APICBASE) & ~X2APIC_ENABLE)
+    target.lapic.regs[ID] = 1 << 24  # up to 6.1 it still is that of x2APIC mode
+    incomplete(made, 1, V, 1, 2)  # an index that makes it take the slow path
+    assert [e.vcpu_id for e in of(made, ReadMode)] == ([] if kernel == "6.1" else [1])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "index"),
+    [("5.10", 0x34), ("5.15", 0x34), ("6.1", 0x134), ("6.12", 0x134), ("6.18", 0x134), ("7.2", 0xB34), ("7.3", 0xB34)],
+)
+def test_kvm_reads_as_many_bits_of_the_index_as_its_ids_have(kernel, index):
+    """source avic_incomplete_ipi_interception: & 0xFF in 5.10 and 5.15, & 0x1FF up to 6.18, & 0xFFF."""
+    made = bench(kernel)
+    incomplete(made, 2, index=0xB34)
+    assert [e.index for e in of_exit(made.events)] == [index]
