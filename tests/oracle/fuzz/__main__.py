@@ -67,12 +67,14 @@ def together(workers: int, seed: int, operations: int) -> tuple[Histogram, str |
     context = get_context("fork")
     out = context.Queue()
     part = -(-operations // workers)
-    processes = [context.Process(target=worker, args=(i, workers, seed, part, out), daemon=True) for i in range(workers)]
+    processes = [
+        context.Process(target=worker, args=(i, workers, seed, part, out), daemon=True) for i in range(workers)
+    ]
     for process in processes:
         process.start()
     parts: dict[int, Histogram] = {}
     found, began, shown = None, time.monotonic(), 0.0
-    while found is None and any(process.is_alive() for process in processes) or not out.empty():
+    while (found is None and any(process.is_alive() for process in processes)) or not out.empty():
         try:
             number, parts[number], found = out.get(timeout=1)
         except queue.Empty:

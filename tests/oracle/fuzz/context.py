@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
-STARTS = st.sampled_from(("flat", "x2apic", "aliased", "mixed", "cluster", "aliased", "mixed", "x2apic", "flat", "reset"))
+STARTS = st.sampled_from(
+    ("flat", "x2apic", "aliased", "mixed", "cluster", "aliased", "mixed", "x2apic", "flat", "reset")
+)
 BYTE, WORD, BOOL = st.integers(0, 0xFF), st.integers(0, 0xFFFFFFFF), st.booleans()
 VECTORS = st.one_of(st.sampled_from((0x41, 0x42, 0x43, 0x51, 0x52, 0x91, 0x31, 0xFE)), BYTE)
 MODES = st.sampled_from((0, 0, 0, 0, 0, 1, 1, 1, 3, 4, 5, 6, 7, 2))
-DESTS = st.one_of(st.sampled_from((0, 1, 2, 3, 0xFF, 0xFF, 5, 7, 0x0F, 0x11, 0x12, 0x21, 0x80)), st.integers(0, 3), BYTE)
+DESTS = st.one_of(
+    st.sampled_from((0, 1, 2, 3, 0xFF, 0xFF, 5, 7, 0x0F, 0x11, 0x12, 0x21, 0x80)), st.integers(0, 3), BYTE
+)
 
 
 @dataclass(frozen=True)

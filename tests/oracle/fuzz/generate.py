@@ -59,7 +59,12 @@ def cases(draw: Draw) -> Case:
     api, watch = draw(st.sampled_from((0, 0, 1, 1, 3, 2))), draw(st.integers(0, 3)) != 3
     irqchip = draw(st.sampled_from(("kernel", "pit", "pit", "split", "split")))
     context = Context(
-        draw(st.sampled_from((1, 2, 3, 4, 3, 4))), irqchip == "split", irqchip == "pit", api, draw(STARTS), draw(st.booleans())
+        draw(st.sampled_from((1, 2, 3, 4, 3, 4))),
+        irqchip == "split",
+        irqchip == "pit",
+        api,
+        draw(STARTS),
+        draw(st.booleans()),
     )
     ops, kinds = [*apic.start(context), *chips.start(draw, context)], makers(context)
     for _ in range(DRAWS):

@@ -74,7 +74,9 @@ def routing(draw: Draw, context: Context) -> Iterator[Op]:
         elif kind == 3:
             routes = [("pic", gsi // 8 % 2, gsi % 8)]
         elif kind == 2:
-            routes.append(draw(st.sampled_from((("ioapic", 24), ("pic", 0, 8), ("ioapic", 1), ("msi", 0xFEE00000, 0x41)))))
+            routes.append(
+                draw(st.sampled_from((("ioapic", 24), ("pic", 0, 8), ("ioapic", 1), ("msi", 0xFEE00000, 0x41))))
+            )
         table.append((gsi, *routes))
     yield ("routing", tuple(table))
 
@@ -87,7 +89,9 @@ def pit(draw: Draw, context: Context) -> Iterator[Op]:
         mode = draw(st.sampled_from((0, 1, 2, 3, 4, 5))) if legacy or channel else draw(st.sampled_from((5, 0xFF)))
         fields = [draw(st.sampled_from((0, 1, 2, 3, 4))) for _ in range(5)]
         state += struct.pack("<IH", draw(st.integers(0, 0xFFFF)), draw(st.integers(0, 0xFFFF)))
-        state += bytes([draw(st.integers(0, 3)), draw(st.integers(0, 1)), draw(BYTE), *fields[:2], draw(BYTE), fields[2]])
+        state += bytes(
+            [draw(st.integers(0, 3)), draw(st.integers(0, 1)), draw(BYTE), *fields[:2], draw(BYTE), fields[2]]
+        )
         state += bytes([mode, draw(st.integers(0, 1)), draw(st.integers(0, 1))]) + bytes(8)
     yield ("pit", (state + struct.pack("<I36x", legacy)).hex())
 
