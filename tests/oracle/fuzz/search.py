@@ -16,6 +16,10 @@ from tests.oracle.fuzz.histogram import Histogram
 SHRINKING_S = 60
 
 
+class Enough(KeyboardInterrupt):
+    """Hypothesis has had its time: it goes no further for this, and for nothing less."""
+
+
 def search(
     number: int, examples: int, histogram: Histogram, seen: Callable[[Exception], None] = lambda _: None
 ) -> str | None:
@@ -40,9 +44,7 @@ def search(
     def run(case: Case) -> None:
         nonlocal until
         if worst and time.monotonic() > until:
-            if case == worst[0][0]:
-                raise worst[0][1]
-            return  # enough: what is the smallest up to now is not looked at again
+            raise Enough
         try:
             check(case, None if worst else histogram)
         except Exception as error:
@@ -54,7 +56,7 @@ def search(
 
     try:
         run()
-    except Exception:
+    except (Exception, Enough):
         if not worst:
             raise
         return told(*worst[0])
