@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from time import perf_counter
 
 from kvmmodel import Host, Vm
-from kvmmodel.guest.cpu import Insn
+from kvmmodel.guest.insn import Insn
 from kvmmodel.machine.loop import prefetch
 
 HOW = {"untraced": (False, False), "events": (True, False), "events and stacks": (True, True)}

@@ -21,9 +21,9 @@ APIC_BASE, TSC_DEADLINE, PV_EOI_EN = 0x1B, 0x6E0, 0x4B564D04
 X2APIC_ON = 0xFEE00C00
 
 
-def vm(vcpus: int = 1, kernel: str = "6.18", *, cpu: str = "zen4", **options: Any) -> Vm:
-    """A VM on a host with AVIC off."""
-    return Host(cpu, kernel, avic=False).create_vm(vcpus, **options)
+def vm(vcpus: int = 1, kernel: str = "6.18", *, cpu: str = "zen4", avic: bool = False, **options: Any) -> Vm:
+    """A VM, on a host with AVIC off unless asked for."""
+    return Host(cpu, kernel, avic=avic).create_vm(vcpus, **options)
 
 
 def booted(vcpus: int = 1, kernel: str = "6.18", **options: Any) -> Vm:

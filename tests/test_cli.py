@@ -156,3 +156,10 @@ def test_explain_refuses_an_empty_file_before_it_runs_anything(tmp_path, monkeyp
     (tmp_path / "empty").write_text("", encoding="utf-8")
     assert main(["explain", str(tmp_path / "empty")]) == 2
     assert capsys.readouterr().err == "kvmmodel: the input is empty\n"
+
+
+def test_run_with_an_iommu(capsys):
+    """In the guest, posted: no exit between the device's message and its handler. Without an IOMMU there is one."""
+    for option, exits in (("vapic", False), ("legacy", True)):
+        said = output(capsys, "run", "device-in-guest", "--kernel", "7.3", "--avic", "on", "--iommu", option)
+        assert ("kvm_apic_accept_irq" in said) is exits

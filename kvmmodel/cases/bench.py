@@ -16,10 +16,11 @@ from typing import Any
 
 from kvmmodel.events import Event, IoapicMessage
 from kvmmodel.guest.cpu import leave
+from kvmmodel.kvm.apicv import kvm_vcpu_update_apicv
 from kvmmodel.kvm.eoi_scan import vcpu_scan_ioapic
 from kvmmodel.kvm.host_irqs import take_irqs
 from kvmmodel.kvm.lapic.registers import apic_has_pending_timer
-from kvmmodel.kvm.requests import KVM_REQ_SCAN_IOAPIC, kvm_check_request
+from kvmmodel.kvm.requests import KVM_REQ_APICV_UPDATE, KVM_REQ_SCAN_IOAPIC, kvm_check_request
 from kvmmodel.kvm.sched import cpu_of, vcpu_load, vcpu_put
 from kvmmodel.kvm.svm.run import svm_exit_handlers_fastpath, svm_handle_exit
 from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, QueuedException
@@ -32,7 +33,7 @@ from kvmmodel.silicon.vmcb import Vmcb
 
 CPU = "zen4"
 SPIV_ENABLED = 0x1FF
-GIVEN = ("cpus", "ids", "mode", "sw_enabled", "bus_ns", "x2apic_cpuid", "x2apic_format", "maxphyaddr")
+GIVEN = ("cpus", "ids", "mode", "sw_enabled", "bus_ns", "x2apic_cpuid", "x2apic_format", "maxphyaddr", "avic")
 
 
 class NotInModel(Exception):
@@ -55,6 +56,7 @@ class Bench:
     handled: list[list[int]] = field(default_factory=list)
     software: list[list[int]] = field(default_factory=list)  # INT n that wait for guest.run
     resampled: bool = False
+    exits: int = 0  # that the guest caused; not those by which a step gets the vCPU out of the guest again
     if_of_l2: dict[int, bool] = field(default_factory=dict)  # vCPU -> IF as a step set it while L2 was there
     vmcb12: dict[int, Vmcb] = field(default_factory=dict)  # the VMCB that L1 on a vCPU ran last
 
@@ -64,9 +66,9 @@ class Bench:
 
 
 @cache
-def _host(kernel: str) -> Host:
+def _host(kernel: str, avic: bool) -> Host:
     """On it, nothing that the host or the guest does takes time."""
-    host = Host(CPU, kernel, avic=False)
+    host = Host(CPU, kernel, avic=avic)
     host.costs = dict.fromkeys(host.costs, 0)
     return host
 
@@ -78,7 +80,7 @@ def build(given: dict[str, Any], kernel: str) -> Bench:
             raise NotInModel(name)
     ids = given.get("ids")
     count = given.get("cpus", len(ids) if ids else 1)
-    vm = _host(kernel).create_vm(
+    vm = _host(kernel, bool(given.get("avic"))).create_vm(
         count,
         given.get("x2apic_cpuid", True),
         ids=ids,
@@ -103,6 +105,9 @@ def build(given: dict[str, Any], kernel: str) -> Bench:
         if isinstance(event, IoapicMessage):
             bench.fired[event.pin] += 1
 
+    for vcpu in vm.vcpus:
+        with on_cpu(bench, vcpu):
+            catch_up(vcpu)
     vm.machine.host.sink = listen
     return bench
 
@@ -127,16 +132,22 @@ def on_cpu(bench: Bench, vcpu: Vcpu) -> Iterator[None]:
         host.current = before
 
 
-def exit_half(bench: Bench, vcpu: Vcpu, code: int, info: int = 0) -> bool:
-    """The guest's instruction leaves the guest, and KVM handles it. False: it takes a #GP.
-
-    That it executes means that the vCPU was entered before, so what the IOAPIC has to hear of is up to date.
-    """
+def catch_up(vcpu: Vcpu) -> None:
+    """What an entry does first: the guest executes, so what the IOAPIC has to hear of, and AVIC, are up to date."""
     kvm_vcpu = vcpu.kvm_vcpu
+    if kvm_check_request(KVM_REQ_SCAN_IOAPIC, kvm_vcpu):
+        vcpu_scan_ioapic(kvm_vcpu)
+    if kvm_check_request(KVM_REQ_APICV_UPDATE, kvm_vcpu):
+        kvm_vcpu_update_apicv(kvm_vcpu)
+
+
+def exit_half(bench: Bench, vcpu: Vcpu, code: int, info: int = 0, info2: int = 0) -> bool:
+    """The guest's instruction leaves the guest, and KVM handles it. False: it takes a #GP."""
+    kvm_vcpu = vcpu.kvm_vcpu
+    bench.exits += 1
     with on_cpu(bench, vcpu):
-        if kvm_check_request(KVM_REQ_SCAN_IOAPIC, kvm_vcpu):
-            vcpu_scan_ioapic(kvm_vcpu)
-        leave(vcpu.inside, code, info)
+        catch_up(vcpu)
+        leave(vcpu.inside, code, info, info2)
         svm_handle_exit(kvm_vcpu, svm_exit_handlers_fastpath(kvm_vcpu))
     switch(bench, vcpu)
     vcpu.inside.regs.retired = False

@@ -14,8 +14,6 @@ from kvmmodel.kvm.i8259 import PIC_NUM_PINS, kvm_pic_read_irq, kvm_pic_set_irq
 from kvmmodel.kvm.ioapic import (
     IOAPIC_DEFAULT_BASE_ADDRESS,
     IOAPIC_NUM_PINS,
-    IOAPIC_REG_SELECT,
-    IOAPIC_REG_WINDOW,
     RTE_DELIVERY_STATUS,
     RTE_LEVEL,
     RTE_MASKED,
@@ -23,8 +21,8 @@ from kvmmodel.kvm.ioapic import (
     is_level,
     kvm_ioapic_set_irq,
     kvm_ioapic_update_eoi,
-    with_entry,
 )
+from kvmmodel.kvm.ioapic_registers import IOAPIC_REG_SELECT, IOAPIC_REG_WINDOW, with_entry
 from kvmmodel.kvm.irqchip import KVM_USERSPACE_IRQ_SOURCE_ID, IoapicRoute, MsiRoute, PicRoute, Route
 
 Args = dict[str, Any]

@@ -20,7 +20,7 @@ from kvmmodel.events import (
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
 from kvmmodel.kvm.ack import NAMES as CHIP_NAMES
 from kvmmodel.kvm.i8259 import KvmKpicState
-from kvmmodel.kvm.ioapic import entries_of, lines_of
+from kvmmodel.kvm.ioapic_registers import entries_of, lines_of
 from kvmmodel.kvm.lapic.access import kvm_lapic_reg_read
 from kvmmodel.kvm.lapic.priority import apic_find_highest_irr
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable
@@ -184,6 +184,7 @@ KEYS: dict[str, Callable[[Bench, Checkpoint], Any]] = {
     "resampled": lambda bench, point: bench.resampled,
     "handler_at": _handler_at,
     "exit": lambda bench, point: nested.last_exit(bench, point.get("cpu", 0)),
+    "exits": lambda bench, point: bench.exits,
     "inhibits": lambda bench, point: sorted(bench.vm.inhibits - {"DISABLED"}),
 }
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kvmmodel.cases.bench import Bench, deliver_timer, exit_half, on_cpu, switch
+from kvmmodel.cases.bench import Bench, catch_up, deliver_timer, exit_half, on_cpu, switch
 from kvmmodel.events import VcpuReset
-from kvmmodel.guest.cpu import IOIO, NMI_VECTOR, leave, vnmi, window
+from kvmmodel.guest import virtual_apic
+from kvmmodel.guest.cpu import NMI_VECTOR, avic_unit, leave
+from kvmmodel.guest.execute import IOIO
+from kvmmodel.guest.insn import Insn
+from kvmmodel.guest.taking import avic_due, vnmi, window
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode
 from kvmmodel.kvm.requests import KVM_REQ_UNBLOCK, kvm_check_request
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable
@@ -17,6 +21,7 @@ from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE
 from kvmmodel.kvm.x86.run import vcpu_block, vcpu_enter_guest
 from kvmmodel.machine.vcpu import Vcpu
 from kvmmodel.silicon import apic as hw
+from kvmmodel.silicon import avic
 from kvmmodel.silicon import vmcb as exits
 
 PASSES = 32  # of the loop before the guest is entered
@@ -25,31 +30,57 @@ EVENTS = 1000  # that one guest.run takes: a line that nobody lowers interrupts 
 Step = dict[str, Any]
 
 
+def _by_avic(bench: Bench, vcpu: Vcpu, insn: Insn) -> bool | None:
+    """An access that AVIC decides about, up to the exit that it may end in. False: #GP. None: it does not."""
+    with on_cpu(bench, vcpu):
+        catch_up(vcpu)
+        outcome = virtual_apic.access(vcpu.inside, insn)
+    if outcome is None:
+        return None
+    regs, write = vcpu.inside.regs, insn.op in ("wrmsr", "mmio_write")
+    bench.gp = bench.gp or outcome.gp
+    if outcome.done:
+        vcpu.inside.vmcb.int_state = False
+    else:
+        regs.msr_access, regs.ecx, regs.gpa = insn.op in ("wrmsr", "rdmsr"), insn.a, insn.a
+        regs.value, regs.write = insn.b, write
+    regs.value = outcome.result if outcome.done and not write else regs.value
+    return exit_half(bench, vcpu, *outcome.exit) if outcome.exit is not None else not outcome.gp
+
+
 def wrmsr(bench: Bench, vcpu: Vcpu, index: int, value: int) -> None:
-    vcpu.inside.regs.ecx, vcpu.inside.regs.value = index, value
-    exit_half(bench, vcpu, exits.SVM_EXIT_MSR, 1)
+    if _by_avic(bench, vcpu, Insn("wrmsr", index, value)) is None:
+        vcpu.inside.regs.ecx, vcpu.inside.regs.value = index, value
+        exit_half(bench, vcpu, exits.SVM_EXIT_MSR, 1)
 
 
 def rdmsr(bench: Bench, vcpu: Vcpu, index: int) -> int | None:
     """None: #GP."""
-    vcpu.inside.regs.ecx = index
-    return vcpu.inside.regs.value if exit_half(bench, vcpu, exits.SVM_EXIT_MSR, 0) else None
+    good = _by_avic(bench, vcpu, Insn("rdmsr", index))
+    if good is None:
+        vcpu.inside.regs.ecx = index
+        good = exit_half(bench, vcpu, exits.SVM_EXIT_MSR, 0)
+    return vcpu.inside.regs.value if good else None
 
 
-def _mmio(bench: Bench, vcpu: Vcpu, address: int, size: int, write: bool) -> None:
-    regs = vcpu.inside.regs
-    regs.gpa, regs.size, regs.write = address, size, write
-    exit_half(bench, vcpu, exits.SVM_EXIT_NPF, 0xF if write else 0xD)
-    regs.size = 4
+def _mmio(bench: Bench, vcpu: Vcpu, insn: Insn, size: int) -> None:
+    """The first access to the xAPIC page under AVIC exits for the page's mapping, and comes again."""
+    regs, kvm, write = vcpu.inside.regs, bench.vm.machine.kvm, insn.op == "mmio_write"
+    while _by_avic(bench, vcpu, insn) is None:
+        regs.gpa, regs.size, regs.write, regs.value = insn.a, size, write, insn.b
+        mapped = kvm.apic_page_mapped
+        exit_half(bench, vcpu, exits.SVM_EXIT_NPF, 0xF if write else 0xD)
+        regs.size = 4
+        if kvm.apic_page_mapped == mapped:
+            return
 
 
 def mmio_write(bench: Bench, vcpu: Vcpu, address: int, value: int, size: int = 4) -> None:
-    vcpu.inside.regs.value = value & (1 << 8 * size) - 1
-    _mmio(bench, vcpu, address, size, True)
+    _mmio(bench, vcpu, Insn("mmio_write", address, value & (1 << 8 * size) - 1), size)
 
 
 def mmio_read(bench: Bench, vcpu: Vcpu, address: int, size: int = 4) -> int:
-    _mmio(bench, vcpu, address, size, False)
+    _mmio(bench, vcpu, Insn("mmio_read", address), size)
     return vcpu.inside.regs.value
 
 
@@ -100,6 +131,9 @@ def write_cr8(bench: Bench, vcpu: Vcpu, value: int) -> None:
         exit_half(bench, vcpu, exits.SVM_EXIT_WRITE_CR8)
     else:
         vmcb.v_tpr = value
+        unit = avic_unit(vcpu.inside)
+        if unit is not None:
+            avic.write_tpr(unit, value << 4)
         with on_cpu(bench, vcpu):
             sync_cr8_to_lapic(vcpu.kvm_vcpu)
 
@@ -168,6 +202,7 @@ def enter(bench: Bench, vcpu: Vcpu) -> int:
             continue  # something came up
         info = _event_at_vmrun(vcpu)
         window_opens = info == OPEN_WINDOW
+        bench.exits += window_opens
         leave(vcpu.inside, exits.SVM_EXIT_VINTR if window_opens else exits.SVM_EXIT_INTR)
         asked_again = kvm_vcpu.immediate_exit
         next(entry, None)
@@ -178,7 +213,7 @@ def enter(bench: Bench, vcpu: Vcpu) -> int:
 
 
 def _event_at_vmrun(vcpu: Vcpu) -> int:
-    """What the processor takes first, in EVENTINJ's format: EVENTINJ's, a virtual NMI, a virtual interrupt."""
+    """What the processor takes first, in EVENTINJ's format: EVENTINJ's, a virtual NMI, AVIC's, a virtual interrupt."""
     vmcb = vcpu.inside.vmcb
     if vmcb.event_inj & exits.SVM_EVTINJ_VALID:
         nmi = vmcb.event_inj & exits.SVM_EVTINJ_TYPE_MASK == exits.SVM_EVTINJ_TYPE_NMI
@@ -187,6 +222,11 @@ def _event_at_vmrun(vcpu: Vcpu) -> int:
     if vnmi(vcpu.inside):
         vmcb.v_nmi_pending, vmcb.v_nmi_blocking = False, True
         return exits.SVM_EVTINJ_VALID | exits.SVM_EVTINJ_TYPE_NMI
+    unit = avic_unit(vcpu.inside)
+    if unit is not None:
+        avic.evaluate(unit)
+        if avic_due(vcpu.inside):
+            return exits.SVM_EVTINJ_VALID | exits.SVM_EVTINJ_TYPE_INTR | (avic.take(unit) or 0)
     if not window(vcpu.inside):
         return 0
     if exits.SVM_EXIT_VINTR in vmcb.intercepts:

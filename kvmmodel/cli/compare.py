@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from kvmmodel import cases, conform, scripts
-from kvmmodel.cli.words import add_host_options, host_of, progress, text_of
+from kvmmodel.cli.words import add_host_options, host_of, host_without_avic, progress, text_of
 from kvmmodel.facts import releases
 
 
@@ -17,6 +18,13 @@ def add(commands: Any) -> None:
     compared = commands.add_parser("scripts", help="run recorded guest programs and compare with what real kernels did")
     compared.add_argument("file", metavar="FILE", help="one program a line, as JSON, with its results")
     compared.add_argument("--kernel", help="only this recorded kernel (default: all that the file has)")
+    compared.add_argument(
+        "--cpu",
+        help=f"the host's processor (default {scripts.CPU}, which was recorded; with --avic {scripts.AVIC_CPU})",
+    )
+    compared.add_argument(
+        "--xapic", action="store_true", help="the same programs through the xAPIC's page (recorded: x2APIC mode)"
+    )
     add_host_options(compared, "off")
     compared.add_argument("--json", action="store_true")
     compared.set_defaults(command=_scripts)
@@ -35,33 +43,68 @@ def add(commands: Any) -> None:
 
 
 def _scripts(options: argparse.Namespace) -> int:
-    """Exit status 1 if anything differs."""
+    """Exit status 1 if anything differs. With AVIC the runs are compared with the same ones without it."""
     programs = scripts.read(text_of(options.file, "guest programs, one JSON object a line"), options.file)
+    if options.xapic:
+        programs = [scripts.in_xapic_mode(script) for script in programs]
     recorded = scripts.recorded_kernels(programs)
-    wanted = _wanted(options, recorded)
-    different, total = [], 0
+    cpu = options.cpu or (scripts.AVIC_CPU if options.avic in ("on", "auto") else scripts.CPU)
+    total, rows, different = 0, list[tuple[str, ...]](), list[dict[str, Any]]()
+    wanted, with_avic = _wanted(options, recorded, cpu), False
     for kernel in wanted:
-        host = host_of(scripts.CPU, kernel, options)
+        on = host_of(cpu, kernel, options)
+        pair = scripts.Pair(host_without_avic(cpu, kernel, options), on) if on.params["avic"] else None
+        with_avic = with_avic or pair is not None
         for script in programs:
-            if not scripts.recorded_on(script, kernel):
+            if kernel in recorded and not scripts.recorded_on(script, kernel):
                 continue
             progress(f"{kernel}: {script.index + 1} of {len(programs)}", script.index % 25 == 0)
             total += 1
-            found = scripts.compare(script, kernel, host)
-            different += [found] if found is not None else []
+            if pair is None:
+                one = scripts.compare(script, kernel, on)
+                different += [dataclasses.asdict(one)] if one is not None else []
+                continue
+            verdict = scripts.compare_avic(script, pair)
+            rows += [verdict.rows] if verdict.rows else []
+            if (found := verdict.different) is not None:
+                place = {"index": script.index, "kernel": kernel, "where": found.where}
+                different.append(place | {"expected": found.expected, "got": found.got})
     progress("", True)
-    if options.json:
-        rows = [dataclasses.asdict(d) for d in different]
-        print(json.dumps({"scripts": total, "equal": total - len(different), "different": rows}, indent=1))
-    else:
-        for d in different:
-            print(f"script {d.index} on {d.kernel}, {d.where}: expected {d.expected}, got {d.got}")
-        print(f"{total - len(different)} of {total} runs equal: {len(programs)} scripts on {', '.join(wanted)}")
+    what = f"{len(programs)} scripts on {', '.join(wanted)}"
+    _tell(options, what, total, rows if with_avic else None, different)
     return 1 if different else 0
 
 
-def _wanted(options: argparse.Namespace, recorded: list[str]) -> list[str]:
-    """The recorded kernels to compare with; --kernel may name one as uname -r does."""
+def _tell(
+    options: argparse.Namespace,
+    what: str,
+    total: int,
+    declared: list[tuple[str, ...]] | None,
+    different: list[dict[str, Any]],
+) -> None:
+    """``declared``: the rows of each run that the table of AVIC's differences explains; None: nothing ran with AVIC."""
+    equal = total - len(declared or ()) - len(different)
+    each = Counter(row for rows in declared or () for row in rows)
+    if options.json:
+        told = {} if declared is None else {"declared": {"runs": len(declared), "rows": each}}
+        print(json.dumps({"scripts": total, "equal": equal, **told, "different": different}, indent=1))
+        return
+    for d in different:
+        print(f"script {d['index']} on {d['kernel']}, {d['where']}: expected {d['expected']}, got {d['got']}")
+    if declared is None:
+        print(f"{equal} of {total} runs equal: {what}")
+        return
+    for row in scripts.TABLE:
+        if each[row.id]:
+            print(f"{row.id}: {each[row.id]} runs. {row.what}.")
+    print(
+        f"{equal} of {total} runs with AVIC equal to those without, {len(declared)} differing by a declared row, "
+        f"{len(different)} different: {what}"
+    )
+
+
+def _wanted(options: argparse.Namespace, recorded: list[str], cpu: str) -> list[str]:
+    """The recorded kernels to compare with; --kernel may name one as uname -r does. With AVIC any will do."""
     for name in recorded:
         try:
             releases.kernel(name)
@@ -70,7 +113,7 @@ def _wanted(options: argparse.Namespace, recorded: list[str]) -> list[str]:
     if options.kernel is None or options.kernel in recorded:
         return [options.kernel] if options.kernel else recorded
     asked = releases.kernel(options.kernel).release
-    if asked not in recorded:
+    if asked not in recorded and not host_of(cpu, options.kernel, options, quiet=True).params["avic"]:
         raise ValueError(
             f"{options.file} has no results of kernel {options.kernel!r}: expected one of {', '.join(recorded)}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from kvmmodel.machine.host import Host
 from kvmmodel.machine.vm import Vm
 from kvmmodel.scenarios import run as scenarios
 from kvmmodel.scenarios.format import Scenario, ScenarioError, read
-from kvmmodel.trace import ftrace, graph, stacks
+from kvmmodel.trace import bill, ftrace, graph, stacks
 from kvmmodel.trace.probe import probe
 from kvmmodel.trace.text import text
 
@@ -25,7 +26,7 @@ def add(commands: Any) -> None:
     run.add_argument("--kernel", default=DEFAULT_KERNEL, help=f"X.Y or X.Y.Z (default {DEFAULT_KERNEL})")
     run.add_argument("--cpu", default="zen4", help="the host's processor (default zen4), as zen2 or zen3,+avic")
     add_host_options(run)
-    run.add_argument("--format", choices=("ftrace", "stacks", "graph", "json"), default="ftrace")
+    run.add_argument("--format", choices=("ftrace", "stacks", "graph", "bill", "json"), default="ftrace")
     run.add_argument("--graph-function", default="svm_complete_interrupt_delivery", metavar="NAME")
     run.add_argument("--json", action="store_true", help="the same as --format json")
     run.set_defaults(command=_run)
@@ -39,11 +40,8 @@ def _run(options: argparse.Namespace) -> int:
     host = host_of(options.cpu, options.kernel, options)
     if options.json or options.format == "json":
         vm = scenarios.run(scenario, host)
-        print(
-            json.dumps(
-                {"scenario": scenario.name, "kernel": host.kernel.release, "events": _events(vm, host)}, indent=1
-            )
-        )
+        found = {"scenario": scenario.name, "kernel": host.kernel.release}
+        print(json.dumps(found | {"events": _events(vm, host), "bill": _bill(vm, host)}, indent=1))
     elif options.format == "graph":
         with probe(options.graph_function) as seen:
             vm = scenarios.run(scenario, host, trace=False)
@@ -52,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
         print(graph.render(seen.graphs, host.kernel), end="")
     else:
         vm = scenarios.run(scenario, host)
-        render = ftrace.render if options.format == "ftrace" else stacks.histogram
+        render = {"ftrace": ftrace.render, "stacks": stacks.histogram, "bill": bill.render}[options.format]
         print(render(vm.trace.records, host.kernel), end="")
     return tell_unfinished(scenario.name, scenarios.unfinished(vm))
 
@@ -82,6 +80,12 @@ def _events(vm: Vm, host: Host) -> list[dict[str, Any]]:
         }
         for record in vm.trace.records
     ]
+
+
+def _bill(vm: Vm, host: Host) -> dict[str, Any]:
+    """Sums, and each interrupt from its cause to its EOI."""
+    made = bill.bills(vm.trace.records, host.kernel)
+    return bill.total(made) | {"interrupts": [asdict(one) for one in made]}
 
 
 def _scenarios(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kvmmodel.facts import load
 from kvmmodel.facts.params import AUTO, asked
 from kvmmodel.machine.host import Host
 
@@ -19,13 +20,15 @@ def add_host_options(parser: argparse.ArgumentParser, avic: str = "auto") -> Non
     words = f"kvm_amd's parameter (default {avic}); auto: the release's default"
     parser.add_argument("--avic", choices=AVIC, help=words)
     parser.set_defaults(default_avic=avic)
+    parser.add_argument("--iommu", choices=sorted(load("iommu")), help="amd_iommu_intr of the host (default: no IOMMU)")
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="another module parameter")
 
 
-def host_of(cpu: str, kernel: str, options: argparse.Namespace) -> Host:
-    """The host that --avic and --param describe. ValueError, in one line, for what its kernel would not take.
+def host_of(cpu: str, kernel: str, options: argparse.Namespace, *, quiet: bool = False) -> Host:
+    """The host that --avic, --iommu and --param describe. ValueError, in one line, for what its kernel would not take.
 
-    The kernel says little or nothing when it cannot have AVIC; whoever asked for it is told on standard error.
+    The kernel says little or nothing when it cannot have AVIC; whoever asked for it is told on standard error, unless
+    ``quiet``.
     """
     wanted = params(options.param)
     if "avic" in wanted and options.avic is not None:
@@ -33,14 +36,20 @@ def host_of(cpu: str, kernel: str, options: argparse.Namespace) -> Host:
     if "avic" not in wanted:
         wanted["avic"] = AVIC[options.avic or options.default_avic]
     avic = wanted.pop("avic")
-    host = Host(cpu, kernel, avic, **wanted)
+    host = Host(cpu, kernel, avic, iommu=options.iommu, **wanted)
     on = avic is not None and asked(host.kernel, {"avic": avic})["avic"] not in (False, AUTO)
-    if on and not host.params["avic"]:
+    if on and not host.params["avic"] and not quiet:
         said = "".join(f"; its log: {line}" for line in host.dmesg if "AVIC" in line)
         option = "--avic on" if avic is True else f"--param avic={avic}"
         name, release = host.processor.name, host.kernel.release
         print(f"kvmmodel: {option}: avic resolves to N on {name} with kernel {release}{said}", file=sys.stderr)
     return host
+
+
+def host_without_avic(cpu: str, kernel: str, options: argparse.Namespace) -> Host:
+    """The same host with AVIC off."""
+    wanted = params(options.param)
+    return Host(cpu, kernel, **{**wanted, "avic": False})
 
 
 def param(text: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ another CPU can see, and what the guest and the processor do. ``lane`` says who 
 
 from kvmmodel.events.accesses import (
     Ack,
+    ApicUpdatePpr,
     Barrier,
     CheckBlock,
     CheckRequest,
@@ -50,6 +51,9 @@ from kvmmodel.events.avic import (
     AvicRing,
     AvicSetIrr,
     AvicTake,
+    AvicTpr,
+    DeviceMsi,
+    HostApicAccess,
     IommuGaLog,
     IommuMode,
     IommuPost,
@@ -61,6 +65,7 @@ from kvmmodel.events.avic import (
     KvmAvicKickVcpuSlowpath,
     KvmAvicUnacceleratedAccess,
     KvmPiIrteUpdate,
+    RingDoorbell,
 )
 from kvmmodel.events.base import Event
 from kvmmodel.events.guest import (
@@ -112,6 +117,7 @@ from kvmmodel.events.tracepoints import (
 
 __all__ = [
     "Ack",
+    "ApicUpdatePpr",
     "AvicClearIsr",
     "AvicDoorbell",
     "AvicIsRunning",
@@ -120,16 +126,19 @@ __all__ = [
     "AvicRing",
     "AvicSetIrr",
     "AvicTake",
+    "AvicTpr",
     "Barrier",
     "Block",
     "CheckBlock",
     "CheckRequest",
     "ClearIsr",
     "Cr8Intercept",
+    "DeviceMsi",
     "Event",
     "Fault",
     "HandlerEnter",
     "HandlerLeave",
+    "HostApicAccess",
     "HostIpi",
     "HostIrq",
     "InjectNmi",
@@ -190,6 +199,7 @@ __all__ = [
     "PvUnhalted",
     "ReadMode",
     "ResampleSignal",
+    "RingDoorbell",
     "SchedIn",
     "SchedOut",
     "SetGif",

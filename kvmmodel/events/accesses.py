@@ -127,6 +127,17 @@ class UpdatePpr(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ApicUpdatePpr(Event):
+    """apic_update_ppr has run, whether the PPR changed or not; ``scan``: it had to search the ISR, uncached."""
+
+    kind: ClassVar[str] = "apic_update_ppr"
+    vcpu_id: int
+    old: int
+    new: int
+    scan: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Barrier(Event):
     kind: ClassVar[str] = "barrier"
     name: str

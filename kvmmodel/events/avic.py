@@ -69,6 +69,28 @@ class AvicClearIsr(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AvicTpr(Event):
+    """A TPR or CR8 that needs no exit; the processor keeps the page's PPR as well."""
+
+    kind: ClassVar[str] = "avic_tpr"
+    lane: ClassVar[str] = "hw"
+    apic_id: int
+    tpr: int
+    ppr: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostApicAccess(Event):
+    """An x2APIC MSR that nobody intercepts, while x2AVIC is off: the access reaches the core's own local APIC."""
+
+    kind: ClassVar[str] = "host_apic"
+    lane: ClassVar[str] = "hw"
+    vcpu_id: int
+    msr: int
+    write: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AvicIsRunning(Event):
     """KVM writes IsRunning of a vCPU: in its own copy, and in the table that the processor reads."""
 
@@ -85,6 +107,15 @@ class AvicMode(Event):
     kind: ClassVar[str] = "avic_mode"
     vcpu_id: int
     mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class RingDoorbell(Event):
+    """KVM writes the doorbell MSR. Later releases have a tracepoint there, kvm_avic_doorbell."""
+
+    kind: ClassVar[str] = "ring_doorbell"
+    vcpu_id: int
+    host_apic_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +186,16 @@ class KvmApicvUpdateRequest(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceMsi(Event):
+    """A device sends its message; ``irq`` is the host's number of that interrupt."""
+
+    kind: ClassVar[str] = "device_msi"
+    lane: ClassVar[str] = "hw"
+    irq: int
+    gsi: int
+
+
+@dataclass(frozen=True, slots=True)
 class IommuPost(Event):
     """The IOMMU sets an IRR bit for a device; ``running``: it rings the core that its entry names."""
 
@@ -176,13 +217,15 @@ class IommuGaLog(Event):
 
 @dataclass(frozen=True, slots=True)
 class IommuMode(Event):
-    """KVM has a remapping entry changed; ``mode``: posted, remapped."""
+    """A remapping entry is written; ``mode``: posted, remapped. ``lo`` and ``hi``: its two words afterwards."""
 
     kind: ClassVar[str] = "iommu_mode"
     irq: int
     mode: str
     is_run: bool
     ga_log_intr: bool
+    lo: int
+    hi: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,4 +236,5 @@ class KvmPiIrteUpdate(Event):
     vcpu_id: int | None
     gsi: int
     gvec: int
+    pi_desc_addr: int  # up to 6.12: the backing page
     set: bool

@@ -17,6 +17,8 @@ from kvmmodel.facts.releases import Kernel, at
 class Reason:
     """One reason in one release. ``id`` is the same in all releases, ``name`` as this one spells it; texts are English.
 
+    ``short`` is for a list; ``options``: of a module or of QEMU, any of which avoids it; empty if none does.
+
     ``scope`` is "VM" or "vCPU"; ``avic`` and ``vmx`` say whether that vendor's code asks for it.
     """
 
@@ -26,8 +28,11 @@ class Reason:
     scope: str
     set_by: str
     cleared_by: str
+    short: str
+    why: str
     trigger: str
     avoid: str
+    options: tuple[str, ...]
     avic: bool
     vmx: bool
     how: str
@@ -75,5 +80,7 @@ def _exists(row: dict[str, Any], kernel: Kernel) -> bool:
 
 def _reason(key: str, row: dict[str, Any], kernel: Kernel) -> Reason:
     by_series = {field: at(row[field], kernel) for field in ("bit", "scope", "set_by", "cleared_by")}
-    fixed = {field: row[field] for field in ("trigger", "avoid", "avic", "vmx", "how", "source")}
-    return Reason(id=key, name=at(row.get("name", {}), kernel) or key, **by_series, **fixed)
+    fixed = {field: row[field] for field in ("short", "why", "trigger", "avoid", "avic", "vmx", "how", "source")}
+    return Reason(
+        id=key, name=at(row.get("name", {}), kernel) or key, options=tuple(row.get("options", ())), **by_series, **fixed
+    )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from kvmmodel.guest.cpu import NMI_VECTOR, Code, GuestCpu, Insn
+from kvmmodel.guest.cpu import NMI_VECTOR, GuestCpu
+from kvmmodel.guest.insn import Code, Insn
 from kvmmodel.silicon import apic as hw
 
 KVM_HC_KICK_CPU, KVM_HC_SEND_IPI, KVM_HC_SCHED_YIELD = 5, 10, 11

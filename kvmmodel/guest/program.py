@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from kvmmodel.guest import linux
-from kvmmodel.guest.cpu import Code, GuestCpu, Insn
+from kvmmodel.guest.cpu import GuestCpu
+from kvmmodel.guest.insn import Code, Insn
 from kvmmodel.silicon import apic as hw
 
 PORT_MARK, PORT_HOST = 0xE0, 0xE1

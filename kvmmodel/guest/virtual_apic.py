@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kvmmodel.events import HostApicAccess
 from kvmmodel.silicon import apic as hw
 from kvmmodel.silicon import avic
 from kvmmodel.silicon.avic_access import ACCELERATED, FAULT, GP, TRAP, classify_read, classify_write
@@ -12,7 +13,8 @@ from kvmmodel.silicon.avic_tables import BackingPage
 from kvmmodel.silicon.vmcb import SVM_EXIT_AVIC_INCOMPLETE_IPI, SVM_EXIT_AVIC_UNACCELERATED_ACCESS
 
 if TYPE_CHECKING:
-    from kvmmodel.guest.cpu import GuestCpu, Insn
+    from kvmmodel.guest.cpu import GuestCpu
+    from kvmmodel.guest.insn import Insn
 
 WRITE = 1 << 32  # in EXITINFO1
 
@@ -35,8 +37,11 @@ def access(guest: GuestCpu, insn: Insn) -> Outcome | None:
     unit, vmcb = guest.avic, guest.vmcb
     if insn.op in ("wrmsr", "rdmsr"):
         passed = vmcb.msr_writes if insn.op == "wrmsr" else vmcb.msr_reads
-        if unit is None or not (vmcb.avic_enable and vmcb.x2apic_mode) or insn.a not in passed:
+        if unit is None or insn.a not in passed:
             return None
+        if not (vmcb.avic_enable and vmcb.x2apic_mode):
+            guest.emit(HostApicAccess(guest.ident, insn.a, insn.op == "wrmsr"))
+            return Outcome()  # what the host's APIC makes of it is not modelled; a read gives 0
         offset = insn.a - hw.APIC_BASE_MSR << 4
     elif insn.op in ("mmio_write", "mmio_read"):
         if insn.a & ~0xFFF != hw.APIC_DEFAULT_PHYS_BASE or not guest.apic_page_mapped():

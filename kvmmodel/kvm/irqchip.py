@@ -68,10 +68,12 @@ def kvm_set_irq_routing(kvm: Kvm, table: dict[int, list[Route]]) -> int:
         for route in entries:
             if setup_routing_entry(kvm, made, gsi, route):
                 return -22
-    kvm.routing = made
+    before, kvm.routing = kvm.routing, made
     kvm.chip_pins = {_pin(r): gsi for gsi, routes in made.items() for r in routes if not isinstance(r, MsiRoute)}
     if kvm.irqchip == "split":
         kvm_make_scan_ioapic_request(kvm)
+    for update in kvm.routing_updates:
+        update(before)
     return 0
 
 

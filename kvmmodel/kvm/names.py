@@ -28,9 +28,11 @@ class KernelFunction:
 
     @property
     def module(self) -> str:
-        """The module that the function is linked into: kvm, kvm_amd or kernel."""
+        """The module that the function is linked into: kvm, kvm_amd, irqbypass or kernel."""
         if self.file.startswith("arch/x86/kvm/svm/"):
             return "kvm_amd"
+        if self.file == "virt/lib/irqbypass.c":
+            return "irqbypass"
         return "kvm" if self.file.startswith(("arch/x86/kvm/", "virt/kvm/", "include/linux/kvm")) else "kernel"
 
 

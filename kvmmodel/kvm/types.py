@@ -22,6 +22,7 @@ KVM_MP_STATE_RUNNABLE = "runnable"
 KVM_MP_STATE_UNINITIALIZED = "uninitialized"
 KVM_MP_STATE_INIT_RECEIVED = "init_received"
 KVM_MP_STATE_HALTED = "halted"
+KVM_MP_STATE_SIPI_RECEIVED = "sipi_received"  # only userspace still says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,16 @@ class Nested:
 
 
 @dataclass(slots=True)
+class HvSynic:
+    """struct kvm_vcpu_hv_synic. ``sint`` as the MSRs have them, masked at first; ``auto_eoi``: vectors with AutoEOI."""
+
+    active: bool = False
+    control: int = 0
+    sint: list[int] = field(default_factory=lambda: [1 << 16] * 16)
+    auto_eoi: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
 class KvmVcpu:
     """struct kvm_vcpu and its vcpu->arch, with struct vcpu_svm. ``requests`` is a bitmask, see kvm/requests.py.
 
@@ -251,11 +262,12 @@ class KvmVcpu:
     pv_unhalted: bool = False
     avic_backing_page: int = 0  # host-physical address of the local APIC's registers
     avic_physical_id_entry: int = 0  # KVM's own copy of the table's entry
+    avic_physical_id: int = 0  # where that is; up to 5.15 the guest can move it
     ldr_reg: int = 0  # as the logical table has them
     dfr_reg: int = hw.APIC_DFR_FLAT
     avic_irq_window: bool = False  # this vCPU is counted in apicv_nr_irq_window_req
     guestdbg_blockirq: bool = False
-    auto_eoi: frozenset[int] = frozenset()  # SINTs with AutoEOI
+    synic: HvSynic = field(default_factory=HvSynic)
     ir_list: list[Any] = field(default_factory=list)  # AmdIrData of the devices that post to this vCPU
     avic_is_running: bool = True  # 5.10 and 5.15: not blocking
     pv_eoi_msr: int = 0
@@ -305,6 +317,8 @@ class Kvm:
     apic_map: ApicMap | None = None
     apic_map_dirty: bool = True
     inhibits: set[str] = field(default_factory=set)
+    inhibits_before: set[str] = field(default_factory=set)  # what others still see
+    inhibits_written: int = 0  # until this time, when apicv_update_lock is free again
     apicv_nr_irq_window_req: int = 0  # vCPUs that wait for a window, from 7.1 on
     synic_auto_eoi_used: int = 0  # vCPUs that use AutoEOI
     apic_access_memslot_enabled: bool = False
@@ -312,6 +326,7 @@ class Kvm:
     apic_page_mapped: bool = False  # nested paging has an entry for the xAPIC page
     max_vcpu_ids: int = 4096  # KVM_CAP_MAX_VCPU_ID, by default KVM_MAX_VCPU_IDS
     sev: bool = False
+    hyperv_synic: bool = False  # userspace enables KVM_CAP_HYPERV_SYNIC on each vCPU
     avic_vm_id: int = 0
     avic_physical_id_table: int = 0  # address of the page, 0: none
     avic_logical_id_table: int = 0
@@ -322,6 +337,9 @@ class Kvm:
     pic: Any = None  # KvmPic, with irqchip="kernel"
     vpit: Any = None  # KvmPit, once userspace created one
     routing: dict[int, list[Any]] = field(default_factory=dict)  # GSI -> routing entries (kvm/irqchip.py)
+    routing_updates: list[Callable[[dict[int, list[Any]]], None]] = field(
+        default_factory=list
+    )  # who hears of a new table, and gets the old one
     chip_pins: dict[tuple[int, int], int] = field(default_factory=dict)  # (irqchip, pin) -> GSI
     irq_ack_notifiers: dict[int, list[Callable[[], None]]] = field(default_factory=dict)  # by GSI
     irq_mask_notifiers: dict[int, list[Callable[[bool], None]]] = field(default_factory=dict)  # by GSI

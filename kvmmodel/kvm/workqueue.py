@@ -1,6 +1,7 @@
 """Work for kernel threads: delayed work, on the CPU that asked for it, and work of a thread of its own.
 
-kernel/workqueue.c and kernel/kthread.c. Not modelled: the timer that queues delayed work, several workers on a CPU.
+kernel/workqueue.c and kernel/kthread.c; threads of interrupts, kernel/irq/manage.c, are those named irq/...
+Not modelled: the timer that queues delayed work, several workers on a CPU.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import DelayedWork, HostKernel
 
-FILE = "kernel/workqueue.c"
+FILE, MANAGE = "kernel/workqueue.c", "kernel/irq/manage.c"
 
 
 def schedule_delayed_work(host: HostKernel, work: DelayedWork, delay_ns: int) -> bool:
@@ -36,6 +37,14 @@ def kthread_queue_work(host: HostKernel, work: DelayedWork) -> bool:
     return True
 
 
+@kernel("kernel/irq/handle.c")
+def __irq_wake_thread(host: HostKernel, work: DelayedWork) -> None:
+    """The interrupt itself does nothing but wake its thread, on the CPU that took it."""
+    if work.due is None:
+        work.due, work.cpu = host.current.now, host.current.id
+        host.delayed.append(work)
+
+
 @kernel("arch/x86/entry/entry_64.S", since="6.6")
 def ret_from_fork_asm(host: HostKernel, work: DelayedWork) -> None:
     """Where every kernel thread begins. Before 6.6, ret_from_fork itself was assembler."""
@@ -49,7 +58,9 @@ def ret_from_fork(host: HostKernel, work: DelayedWork) -> None:
 
 @kernel("kernel/kthread.c")
 def kthread(host: HostKernel, work: DelayedWork) -> None:
-    if work.worker:
+    if work.worker.startswith("irq/"):
+        irq_thread(host, work)
+    elif work.worker:
         kthread_worker_fn(host, work)
     else:
         worker_thread(host, work)
@@ -57,6 +68,17 @@ def kthread(host: HostKernel, work: DelayedWork) -> None:
 
 @kernel("kernel/kthread.c")
 def kthread_worker_fn(host: HostKernel, work: DelayedWork) -> None:
+    work.due = None
+    work.fn()
+
+
+@kernel(MANAGE)
+def irq_thread(host: HostKernel, work: DelayedWork) -> None:
+    irq_thread_fn(host, work)
+
+
+@kernel(MANAGE)
+def irq_thread_fn(host: HostKernel, work: DelayedWork) -> None:
     work.due = None
     work.fn()
 

@@ -47,7 +47,7 @@ class Host:
         self.sysfs: dict[str, str] = loaded.sysfs
         self.dmesg: list[str] = loaded.log
         self.x2avic: bool = loaded.x2avic
-        self.iommu = iommu
+        self.iommu = None if iommu is None else "vapic" if loaded.irq_posting else "legacy"
         self.open_points: dict[str, str] = choose(open_points)
         self.costs: dict[str, int] = dict(load("costs")["ns"])
 

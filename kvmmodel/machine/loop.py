@@ -6,21 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kvmmodel.events import SchedIn, SchedOut, VmRun
-from kvmmodel.guest.cpu import (
-    GuestCpu,
-    avic_due,
-    doorbell,
-    execute,
-    fetch,
-    leave,
-    take_avic,
-    take_virq,
-    take_vnmi,
-    vmrun,
-    vnmi,
-    window,
-)
-from kvmmodel.kvm import host_irqs, ioctl, sched
+from kvmmodel.guest.cpu import GuestCpu, fetch, leave
+from kvmmodel.guest.execute import execute
+from kvmmodel.guest.taking import avic_due, doorbell, take_avic, take_virq, take_vnmi, vmrun, vnmi, window
+from kvmmodel.kvm import host_irqs, sched, vcpu_ioctl
 from kvmmodel.kvm.names import boundary
 from kvmmodel.kvm.types import POLL, VMRUN, Cpu, HostKernel, Kvm, KvmVcpu, Task, trace
 from kvmmodel.kvm.workqueue import ret_from_fork_asm
@@ -54,6 +43,7 @@ class Machine:
     now: int = 0
     not_before: Callable[[GuestCpu, str], int] | None = None  # when a guest may execute an instruction, if not at once
     held: set[int] = field(default_factory=set)  # CPUs in the middle of a turn, while others run nested in it
+    hardware: list[tuple[int, int, Callable[[int], None]]] = field(default_factory=list)  # when, order, what: no CPU's
 
 
 def ready_at(machine: Machine, cpu: Cpu) -> int:
@@ -94,11 +84,28 @@ def _next_irq(host: HostKernel, cpu: Cpu) -> int:
 def earliest(machine: Machine) -> int:
     """When a CPU that is not in the middle of a turn next does something, or a kernel thread has to."""
     cpus = [cpu for cpu in machine.host.cpus if cpu.id not in machine.held]
-    return min([NEVER, *(ready_at(machine, cpu) for cpu in cpus), *_work_due(machine.host)])
+    return min([NEVER, *(ready_at(machine, cpu) for cpu in cpus), *_work_due(machine.host), *_hardware_due(machine)])
 
 
 def _work_due(host: HostKernel) -> list[int]:
     return [work.due for work in host.delayed if work.due is not None and not work.background]
+
+
+def _hardware_due(machine: Machine) -> list[int]:
+    return [machine.hardware[0][0]] if machine.hardware else []
+
+
+def schedule_hardware(machine: Machine, at: int, act: Callable[[int], None]) -> None:
+    """Have something that is no CPU act at a time, which it is told; between two turns, before CPUs of that time."""
+    machine.host.order += 1
+    machine.hardware.append((at, machine.host.order, act))
+    machine.hardware.sort(key=lambda waiting: waiting[:2])
+
+
+def _act(machine: Machine) -> None:
+    at, _, act = machine.hardware.pop(0)
+    machine.now = max(machine.now, at)
+    act(at)
 
 
 def step(machine: Machine) -> bool:
@@ -106,6 +113,9 @@ def step(machine: Machine) -> bool:
     waiting = [(ready_at(machine, cpu), cpu.id, cpu) for cpu in machine.host.cpus if cpu.id not in machine.held]
     if not waiting:
         return False
+    if machine.hardware and machine.hardware[0][0] <= min(waiting, key=lambda w: w[:2])[0]:
+        _act(machine)
+        return True
     at, _, cpu = min(waiting, key=lambda w: w[:2])
     until = min([at, *_work_due(machine.host)])
     if until >= NEVER:
@@ -214,7 +224,8 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
     """One instruction of the guest, or the exit that a host interrupt or an open window forces."""
     host, guest = machine.host, thread.guest
     assert guest is not None
-    if _doorbells(cpu):
+    rung = _doorbells(cpu)
+    if rung:
         doorbell(guest, cpu.id)
     if host_irqs.irq_pending(host, cpu):
         leave(guest, SVM_EXIT_INTR)
@@ -224,7 +235,7 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
         take_avic(guest)
     elif window(guest):
         take_virq(guest)
-    elif not guest.vmcb.exit_code and guest.levels:  # one without: all it had was a doorbell
+    elif not guest.vmcb.exit_code and not rung:  # the next instruction may be one whose time has not come
         insn = guest.levels[-1].insn
         assert insn is not None
         if insn.op == "pause":
@@ -242,7 +253,7 @@ def _run_guest(machine: Machine, cpu: Cpu, thread: Thread) -> None:
 
 
 def _doorbells(cpu: Cpu) -> bool:
-    """Whether one has arrived; those that have are gone then. One that comes while no guest runs does nothing."""
+    """Whether one has arrived; those that have are gone then. One that comes while no guest runs: an open point."""
     arrived = [at for at in cpu.doorbells if at <= cpu.now]
     cpu.doorbells = [at for at in cpu.doorbells if at > cpu.now]
     return bool(arrived)
@@ -260,12 +271,13 @@ def _run_vcpu(machine: Machine, cpu: Cpu, thread: Thread) -> None:
     host, vcpu, guest = machine.host, thread.vcpu, thread.guest
     assert vcpu is not None
     assert guest is not None
-    token = ioctl.kvm_run(vcpu)
+    token = vcpu_ioctl.kvm_run(vcpu)
     if token is VMRUN:
         host.spend("vmrun")
         machine.trace.guest_of[guest.ident] = thread.in_guest = True
         trace(host, VmRun, vcpu.vcpu_id, vcpu.vmcb.event_inj)
-        _doorbells(cpu)  # VMRUN looks into the IRR anyway
+        if host.open_points["avic_doorbell_in_host"] == "lost":
+            _doorbells(cpu)  # VMRUN looks into the IRR anyway
         guest.vmcb = vcpu.vmcb
         vmrun(guest)
         if not host_irqs.irq_pending(host, cpu):  # else the exit comes before the guest's next instruction

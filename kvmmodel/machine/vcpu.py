@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvmmodel.guest.cpu import Code, GuestCpu, Insn, Level
-from kvmmodel.kvm import ioctl
+from kvmmodel.facts.inhibits import reasons
+from kvmmodel.guest.cpu import GuestCpu, Level
+from kvmmodel.guest.insn import Code, Insn
+from kvmmodel.kvm import vcpu_ioctl
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.pmu import kvm_perf_overflow
+from kvmmodel.kvm.svm.avic.mode import avic_mode
 from kvmmodel.kvm.types import (
     KVM_MP_STATE_HALTED,
     KVM_MP_STATE_INIT_RECEIVED,
     KVM_MP_STATE_RUNNABLE,
+    KVM_MP_STATE_SIPI_RECEIVED,
     KVM_MP_STATE_UNINITIALIZED,
     KvmLapic,
     KvmVcpu,
 )
 from kvmmodel.machine.loop import prefetch, run
+from kvmmodel.silicon.vmcb import EXIT_NAMES, SVM_EXIT_VMRUN, Vmcb
 
 if TYPE_CHECKING:
     from kvmmodel.machine.vm import Vm
 
-MP_STATES = (KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_HALTED)
+MP_STATES = (
+    KVM_MP_STATE_RUNNABLE,
+    KVM_MP_STATE_UNINITIALIZED,
+    KVM_MP_STATE_INIT_RECEIVED,
+    KVM_MP_STATE_HALTED,
+    KVM_MP_STATE_SIPI_RECEIVED,
+)
 PATIENCE_NS = 1_000_000_000  # how long one instruction of the guest façade may take
 
 
@@ -70,6 +81,11 @@ class Vcpu:
         return self.kvm_vcpu.apic.apicv_active
 
     @property
+    def avic_mode(self) -> str:
+        """What the VMCB says of AVIC: off, xavic, x2avic or hybrid."""
+        return avic_mode(self.kvm_vcpu)
+
+    @property
     def stat(self) -> dict[str, int]:
         """KVM's counters: hypercalls, directed_yield_attempted, directed_yield_successful, as far as they are not 0."""
         return dict(self.kvm_vcpu.stat)
@@ -77,23 +93,27 @@ class Vcpu:
     def get_lapic(self) -> bytes:
         """KVM_GET_LAPIC: the 1024-byte register page."""
         self.vm.catch_up()
-        return ioctl.get_lapic(self.kvm_vcpu)
+        return vcpu_ioctl.get_lapic(self.kvm_vcpu)
 
     def set_lapic(self, page: bytes) -> None:
         """KVM_SET_LAPIC. ValueError for a page that KVM refuses."""
         self.vm.catch_up()
-        ioctl.set_lapic(self.kvm_vcpu, page)
+        vcpu_ioctl.set_lapic(self.kvm_vcpu, page)
+
+    def get_mp_state(self) -> str:
+        """KVM_GET_MP_STATE. It takes a waiting INIT or SIPI first."""
+        return vcpu_ioctl.get_mp_state(self.kvm_vcpu)
 
     def set_mp_state(self, state: str) -> None:
-        """KVM_SET_MP_STATE: "runnable", "uninitialized", "init_received" or "halted"."""
+        """KVM_SET_MP_STATE: "runnable", "uninitialized", "init_received", "halted" or "sipi_received"."""
         if state not in MP_STATES:
             raise ValueError(f"unknown state {state!r}: expected one of {', '.join(MP_STATES)}")
-        ioctl.set_mp_state(self.kvm_vcpu, state)
+        vcpu_ioctl.set_mp_state(self.kvm_vcpu, state)
 
     def get_msr(self, index: int) -> int:
         """KVM_GET_MSRS of one MSR. MsrError where KVM refuses."""
         self.vm.catch_up()
-        value = ioctl.get_msr(self.kvm_vcpu, index)
+        value = vcpu_ioctl.get_msr(self.kvm_vcpu, index)
         if value is None:
             raise MsrError(f"KVM refuses to read MSR {index:#x}")
         return value
@@ -101,20 +121,28 @@ class Vcpu:
     def set_msr(self, index: int, value: int) -> None:
         """KVM_SET_MSRS of one MSR. MsrError where KVM refuses."""
         self.vm.catch_up()
-        if ioctl.set_msr(self.kvm_vcpu, index, value):
+        if vcpu_ioctl.set_msr(self.kvm_vcpu, index, value):
             raise MsrError(f"KVM refuses {value:#x} for MSR {index:#x}")
 
     def interrupt(self, vector: int) -> int:
         """KVM_INTERRUPT, with a split irqchip: an ExtINT. 0, or -22 (EINVAL), -6 (ENXIO), -17 (EEXIST)."""
         self.vm.catch_up()
-        result = ioctl.interrupt(self.kvm_vcpu, vector)
+        result = vcpu_ioctl.interrupt(self.kvm_vcpu, vector)
         self._get_out()
         return result
 
     def nmi(self) -> None:
         """KVM_NMI."""
         self.vm.catch_up()
-        ioctl.nmi(self.kvm_vcpu)
+        vcpu_ioctl.nmi(self.kvm_vcpu)
+        self._get_out()
+
+    def set_guest_debug(self, *, blockirq: bool) -> None:
+        """KVM_SET_GUEST_DEBUG, of its flags KVM_GUESTDBG_BLOCKIRQ. ValueError for 5.10 and 5.15: not read there."""
+        if not any(one.id == "BLOCKIRQ" for one in reasons(self.kvm_vcpu.kvm.host.kernel)):
+            raise ValueError("KVM_GUESTDBG_BLOCKIRQ is modelled from 6.1 on")
+        self.vm.catch_up()
+        vcpu_ioctl.set_guest_debug(self.kvm_vcpu, blockirq)
         self._get_out()
 
     def _get_out(self) -> None:
@@ -179,6 +207,10 @@ class Guest:
         """Returns when the vCPU has halted, or has been woken again."""
         self._execute(Insn("hlt"))
 
+    def unmap_stack(self) -> None:
+        """The next delivery through the IDT finds the stack's page not mapped: it exits before it is complete."""
+        self._vcpu.inside.stack_mapped = False
+
     def sti(self) -> None:
         self._execute(Insn("sti"))
 
@@ -194,6 +226,17 @@ class Guest:
 
     def clgi(self) -> None:
         self._execute(Insn("clgi"))
+
+    def vmrun(self, *intercepts: str, v_intr_masking: bool = True) -> Vmcb:
+        """Run a guest of its own, which does nothing: L2 goes on until one of the ``intercepts`` ("interrupt", "nmi",
+        "hlt" ... as kvm_exit names them) ends it. Returns L1's VMCB. GuestFault (#UD) without EFER.SVME.
+        """
+        codes = {name: code for code, name in EXIT_NAMES.items()}
+        vmcb12 = Vmcb(intercepts={SVM_EXIT_VMRUN} | {codes[name] for name in intercepts}, rflags_if=True)
+        vmcb12.v_intr_masking = v_intr_masking
+        self._vcpu.inside.regs.vmcb12 = vmcb12
+        self._execute(Insn("vmrun"))
+        return vmcb12
 
     def eoi(self) -> None:
         """EOI by MSR or MMIO, as the APIC's mode wants."""

@@ -6,24 +6,25 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from kvmmodel.events import Event
-from kvmmodel.guest.cpu import Code, GuestCpu, Level
-from kvmmodel.guest.program import BUILT_IN_BODIES, World, handler, parse, program, smi_handler
-from kvmmodel.kvm import eventfd, ioctl, mmu_notifier
+from kvmmodel.guest.cpu import Level
+from kvmmodel.guest.insn import Code
+from kvmmodel.guest.program import BUILT_IN_BODIES, World, parse, program
+from kvmmodel.kvm import eventfd, ioctl, mmu_notifier, vcpu_ioctl
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
-from kvmmodel.kvm.host_irqs import ring
 from kvmmodel.kvm.i8254 import STATE2_SIZE as PIT_STATE_SIZE
 from kvmmodel.kvm.i8259 import STATE as PIC_STATE
-from kvmmodel.kvm.ioapic import IOAPIC_STATE_SIZE
+from kvmmodel.kvm.ioapic_registers import IOAPIC_STATE_SIZE
 from kvmmodel.kvm.irqchip import Route
 from kvmmodel.kvm.sched import cpu_of, resched_curr
 from kvmmodel.kvm.types import Cpu, Kvm, KvmVcpu, Task
-from kvmmodel.kvm.x86.hypercall import PV_FEATURES
 from kvmmodel.machine.boot import boot_guest
-from kvmmodel.machine.breakable import BREAKABLE
+from kvmmodel.machine.device import Device, assign_device
+from kvmmodel.machine.inside import inside_of
 from kvmmodel.machine.loop import Machine, Thread, prefetch, run, start
 from kvmmodel.machine.record import Trace
 from kvmmodel.machine.vcpu import Vcpu
-from kvmmodel.silicon.avic import AvicUnit
+from kvmmodel.machine.wanted import check
+from kvmmodel.silicon.iommu import Iommu
 
 if TYPE_CHECKING:
     from kvmmodel.machine.host import Host
@@ -40,6 +41,7 @@ class Vm:
     ``ids``: the vcpu_id of each, by default 0, 1, 2 ... ``bus_cycle_ns``: KVM_CAP_X86_APIC_BUS_CYCLES_NS.
     ``maxphyaddr``: CPUID's width of a guest-physical address. ``smm``: KVM was built with CONFIG_KVM_SMM.
     ``svm``: CPUID shows SVM to the guest. ``sev``: an encrypted guest, of which only the inhibit of AVIC is modelled.
+    ``hyperv_synic``: vCPUs have a SynIC, of which kvm/hyperv.py has what matters to AVIC.
     ``irqchip``: "kernel", or "split", where userspace has the IOAPIC, of ``ioapic_pins`` pins, and the 8259s. ``pit``:
     KVM's PIT, None unless userspace creates one: as KVM does that ("reinject"), or then with KVM_REINJECT_CONTROL 0
     ("discard"). ``trace``: whether events are recorded; ``stacks``: with kernel stacks. ``broken``: rules of
@@ -63,26 +65,16 @@ class Vm:
         smm: bool = True,
         svm: bool = False,
         sev: bool = False,
+        hyperv_synic: bool = False,
         pv_features: Sequence[str] | None = None,
         pcpus: list[int] | None = None,
         trace: bool = True,
         stacks: bool = True,
         broken: tuple[str, ...] = (),
     ) -> None:
-        if irqchip not in ("kernel", "split"):
-            raise ValueError(f"irqchip={irqchip!r}: this version models 'kernel' and 'split'")
-        if pit not in (None, "reinject", "discard") or (pit and irqchip != "kernel"):
-            raise ValueError(f"pit={pit!r}: expected None, or with irqchip='kernel' 'reinject' or 'discard'")
-        if unknown := set(broken) - BREAKABLE.keys():
-            raise ValueError(f"cannot break {', '.join(sorted(unknown))}: expected {', '.join(sorted(BREAKABLE))}")
-        if unknown := set(pv_features or ()) - set(PV_FEATURES):
-            raise ValueError(f"no hypercall needs {', '.join(sorted(unknown))}: expected {', '.join(PV_FEATURES)}")
-        pins = list(pcpus) if pcpus is not None else list(range(vcpus))
-        if vcpus < 1 or len(pins) != vcpus:
-            raise ValueError(f"{vcpus} vCPUs need {max(vcpus, 1)} entries in pcpus, got {len(pins)}")
         idents = list(ids) if ids is not None else list(range(vcpus))
-        if len(set(idents)) != vcpus:
-            raise ValueError(f"{vcpus} vCPUs need as many different ids, got {idents}")
+        pins = list(pcpus) if pcpus is not None else list(range(vcpus))
+        check(vcpus, irqchip, pit, idents, pins, broken, pv_features or ())
         self.host = host
         self.trace = Trace(on=trace, stacks=stacks)
         self.world = World(bodies=dict(BUILT_IN_BODIES))
@@ -96,12 +88,15 @@ class Vm:
             smm=smm,
             svm_cpuid=svm,
             sev=sev,
+            hyperv_synic=hyperv_synic,
             pv_features=None if pv_features is None else frozenset(pv_features),
             broken=frozenset(broken),
         )
         self.machine = Machine(kernel, kvm, self.trace, on_exit=self._on_exit)
         self.user_exits: list[Callable[[KvmVcpu], None]] = []
-        kernel.sink = self._sink
+        kernel.sink = self.take
+        self.devices: dict[int, Device] = {}  # by GSI
+        self.iommu: Iommu | None = None  # made with the first device
         self._userspace = self._thread("vmm", kernel.cpus[-1].id)
         self._powered = False
         ioctl.create_vm(kvm)
@@ -115,7 +110,8 @@ class Vm:
         if boot:
             boot_guest(self)
 
-    def _sink(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
+        """Record an event; whatever belongs to the VM reports to this."""
         self.trace.take(self.machine.host, self.machine.kvm, event)
 
     def _thread(self, name: str, cpu: int) -> Thread:
@@ -125,36 +121,13 @@ class Vm:
 
     def _create_vcpu(self, ident: int, pin: int) -> Vcpu:
         thread = self._thread(f"vcpu{ident}", pin)
-        kvm_vcpu = ioctl.create_vcpu(self.machine.kvm, thread.task, ident)
-        ioctl.set_cpuid2(kvm_vcpu)
-        ioctl.set_sregs(kvm_vcpu, ioctl.get_sregs(kvm_vcpu))
-        ioctl.set_regs(kvm_vcpu)
-        host = self.machine.host
-        inside = GuestCpu(
-            ident,
-            kvm_vcpu.vmcb,
-            kvm_vcpu.regs,
-            self.machine.kvm.memory,
-            bool(host.params["nrips"]),
-            lambda guest, vector: handler(guest, self.world, vector),
-            self._sink,
-            lambda: host.current.now,
-            equal_priority_wins="virq_at_equal_priority" in host.features,
-            apic_page_mapped=lambda: self.machine.kvm.apic_page_mapped,
-            x2avic_ext="x2avic_ext" in host.features,
-        )
-        if {"avic", "avic_hidden"} & host.features:
-            inside.avic = AvicUnit(
-                ident,
-                kvm_vcpu.vmcb,
-                host.memory,
-                self._sink,
-                lambda cpu: ring(host, cpu_of(host, cpu)),
-                host.open_points,
-                "extlvt" in host.features,
-            )
-        inside.smi_handler = lambda: smi_handler(inside, self.world)
-        self.world.guests.append(inside)
+        kvm_vcpu = vcpu_ioctl.create_vcpu(self.machine.kvm, thread.task, ident)
+        vcpu_ioctl.set_cpuid2(kvm_vcpu)
+        if self.machine.kvm.hyperv_synic:
+            vcpu_ioctl.enable_hyperv_synic(kvm_vcpu)
+        vcpu_ioctl.set_sregs(kvm_vcpu, vcpu_ioctl.get_sregs(kvm_vcpu))
+        vcpu_ioctl.set_regs(kvm_vcpu)
+        inside = inside_of(kvm_vcpu, self.world, self.take)
         thread.vcpu, thread.guest = kvm_vcpu, inside
         return Vcpu(self, kvm_vcpu, inside)
 
@@ -241,6 +214,14 @@ class Vm:
     def eventfd_write(self, gsi: int) -> None:
         """Somebody writes to the eventfd that is bound to the GSI by KVM_IRQFD."""
         self._ioctl(lambda: eventfd.write(self.machine.kvm, gsi))
+
+    def assign_device(self, gsi: int, cpu: int | None = None) -> Device:
+        """Give the VM a device, by VFIO, whose MSI the guest has routed to a GSI: it signals that GSI's irqfd.
+
+        ``cpu``: where the host takes its interrupt as long as nothing is posted, by default userspace's CPU.
+        ValueError if the GSI has no MSI route, or a device already.
+        """
+        return assign_device(self, gsi, cpu, self._ioctl)
 
     def mprotect(self) -> None:
         """The VMM changes the protection of some memory of its own, and KVM's MMU notifier hears of it."""

@@ -11,15 +11,18 @@
     [vcpu.0]                          program = ["instruction", ...], idt = { "0x40-0x4f" = "name" }
     [[userspace]]                     when = {...}, do = ["signal_msi ADDRESS DATA", "irq_line GSI LEVEL",
                                       "route_msi GSI ADDRESS DATA", "route_ioapic GSI PIN",
-                                      "eventfd GSI", "irqfd_resample GSI", "mprotect", "burn CPU NS"]
+                                      "eventfd GSI", "irqfd_resample GSI", "mprotect", "burn CPU NS",
+                                      "assign_device GSI", "device_interrupt GSI"]
     [[race]]                          at = {...}, run = VCPU or "userspace", until = "event":
                                       in the middle of the one, run the other
 
 ``when`` and ``at``: { start = true }, { mark = "text" }, { vcpu = N, halted = true }, { port = N, value = N } or
 { vcpu = N, event = "kind" }, the guest's instructions also as { event = "instruction", text = "NOP" }, which is how
 the line begins. A rule fires once. After "irqfd_resample GSI", "eventfd GSI" raises the line until its
-EOI, which is the event "resample": a device that still wants service writes to the eventfd again. The instructions are
-listed in kvmmodel.guest.program.
+EOI, which is the event "resample": a device that still wants service writes to the eventfd again. "assign_device GSI"
+gives the VM a device whose MSI the GSI's route is; "device_interrupt GSI" has that device send it, which takes nobody's
+time: it does not wait for userspace's thread unless that has something to do before it in the same rule.
+The instructions are listed in kvmmodel.guest.program.
 """
 
 from __future__ import annotations
@@ -42,6 +45,8 @@ ACTIONS = {
     "irqfd_resample": 1,
     "mprotect": 0,
     "burn": 2,
+    "assign_device": 1,
+    "device_interrupt": 1,
 }
 KEYS: dict[str, dict[str, Any]] = {
     "": {"title": str, "page": str, "known": dict, "after": str, "break": list, "vm": dict, "limit_ns": int,
@@ -194,6 +199,9 @@ def read(name: str, text: str) -> Scenario:
         raise reader.fail(f"the file: limit_ns takes 1 or more, got {data['limit_ns']}", "limit_ns")
     handlers = {k: reader.code(f"[handlers] {k}", v) for k, v in data.get("handlers", {}).items()}
     programs, idt = _vcpus(reader, data.get("vcpu", {}), count, {*handlers, *BUILT_IN_BODIES})
+    rules = tuple(_rule(reader, row, count) for row in data.get("userspace", []))
+    if "after" not in data:
+        _check_devices(reader, [action for rule in rules for action in rule.do])
     return Scenario(
         name,
         data["title"],
@@ -205,7 +213,7 @@ def read(name: str, text: str) -> Scenario:
         handlers,
         programs,
         idt,
-        tuple(_rule(reader, row, count) for row in data.get("userspace", [])),
+        rules,
         tuple(_race(reader, row, count) for row in data.get("race", [])),
         data.get("limit_ns", RUN_LIMIT_NS),
     )
@@ -267,6 +275,15 @@ def _rule(reader: _Reader, row: Any, count: int) -> Rule:
     if set(row) != {"when", "do"}:
         raise reader.fail("[[userspace]]: needs when and do", "[[userspace]]")
     return Rule(_when(reader, row["when"], count), reader.actions(row["do"]))
+
+
+def _check_devices(reader: _Reader, actions: list[Action]) -> None:
+    assigned = {action.args[0] for action in actions if action.name == "assign_device"}
+    for action in actions:
+        if action.name == "device_interrupt" and action.args[0] not in assigned:
+            raise reader.fail(
+                f"userspace: no assign_device gives GSI {action.args[0]} a device", f"device_interrupt {action.args[0]}"
+            )
 
 
 def _race(reader: _Reader, row: Any, count: int) -> Race:

@@ -10,6 +10,7 @@ from kvmmodel.events import Block, Event
 from kvmmodel.guest.program import PORT_MARK, parse, vectors
 from kvmmodel.kvm.irqchip import IoapicRoute, MsiRoute, Route
 from kvmmodel.kvm.types import KvmVcpu
+from kvmmodel.machine.device import Device
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.loop import run_nested
 from kvmmodel.machine.vm import Vm
@@ -107,7 +108,15 @@ _ACTIONS: dict[str, Callable[..., object]] = {
     "irqfd_resample": lambda vm, gsi: vm.irqfd_resample(gsi, lambda: None),  # rules listen to the event
     "mprotect": Vm.mprotect,
     "burn": Vm.burn,
+    "assign_device": Vm.assign_device,
+    "device_interrupt": lambda vm, gsi: _device(vm, gsi).interrupt_soon(),
 }
+
+
+def _device(vm: Vm, gsi: int) -> Device:
+    if gsi not in vm.devices:
+        raise ScenarioError(f"device_interrupt {gsi}: no device has been assigned to that GSI yet")
+    return vm.devices[gsi]
 
 
 def _arm(vm: Vm, rule: Rule) -> None:
@@ -115,8 +124,13 @@ def _arm(vm: Vm, rule: Rule) -> None:
     when = rule.when
 
     def fire() -> None:
+        by_itself = True
         for action in rule.do:
-            vm.later(lambda action=action: _do(vm, action))  # type: ignore[misc]
+            by_itself = by_itself and action.name == "device_interrupt"
+            if by_itself:
+                _do(vm, action)
+            else:
+                vm.later(lambda action=action: _do(vm, action))  # type: ignore[misc]
 
     if when.get("start"):
         fire()

@@ -9,7 +9,8 @@ from typing import Any
 
 from kvmmodel.guest.program import parse
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
-from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED, entries_of, lines_of, with_entry
+from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED
+from kvmmodel.kvm.ioapic_registers import entries_of, lines_of, with_entry
 from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.vm import Vm
@@ -18,6 +19,8 @@ from kvmmodel.silicon import apic as hw
 
 # The processor on which the scripts were recorded.
 CPU = "tcg"
+# One that has x2AVIC, for runs with AVIC.
+AVIC_CPU = "zen4"
 MSI_ADDRESS = 0xFEE00000
 
 
@@ -43,7 +46,7 @@ class Difference:
 
 def run(script: Script, host: Host) -> Outcome:
     """One script in a fresh VM: one vCPU, full irqchip, IF clear, a handler on every vector."""
-    vm = host.create_vm(vcpus=1, trace=False)
+    vm = host.create_vm(vcpus=1, x2apic=not script.xapic, trace=False)
     world, recorded, ended = vm.world, list[list[Any]](), list[bool]()
     for name, body in HANDLERS.items():
         world.bodies[name] = tuple(parse(line) for line in body)

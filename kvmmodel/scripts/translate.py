@@ -7,10 +7,12 @@ of ``kernels`` the guest's log (``guest``), what userspace recorded (``host``) a
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from kvmmodel.guest.program import MSR_NAMES
 from kvmmodel.scripts.check import check
+from kvmmodel.silicon import apic as hw
 
 PV_EOI_CELL = 0x5000
 PORT_HOST, PORT_END = 0xE1, 0xE2
@@ -40,12 +42,16 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """``program`` in the scenario language; ``exits`` in the order in which the guest exits to userspace."""
+    """``program`` in the scenario language; ``exits`` in the order in which the guest exits to userspace.
+
+    ``xapic``: the guest leaves its APIC in xAPIC mode, and its CPUID has no x2APIC.
+    """
 
     index: int
     program: tuple[str, ...]
     exits: tuple[tuple[Any, ...], ...]
     results: tuple[Result, ...]
+    xapic: bool = False
 
 
 def read(text: str, name: str) -> list[Script]:
@@ -116,3 +122,21 @@ def _translate(op: str, args: list[Any]) -> tuple[list[str], tuple[Any, ...] | N
     if op == "end":
         return [_EXIT, f"out {PORT_END} 0"], ("snap",)
     raise ValueError(f"unknown operation {op!r}")
+
+
+def in_xapic_mode(script: Script) -> Script:
+    """The same program through the xAPIC's page. It has no SELF_IPI: the ICR's shorthand is used instead."""
+    return replace(script, program=tuple(map(_through_page, script.program)), xapic=True)
+
+
+def _through_page(line: str) -> str:
+    command, *args = line.split()
+    if line.startswith("wrmsr SELF_IPI"):
+        return _through_page(f"wrmsr ICR {hw.APIC_DEST_SELF | int(args[1], 0)}")
+    number = MSR_NAMES.get(args[0], 0) - hw.APIC_BASE_MSR if command in ("wrmsr", "rdmsr") else -1
+    if line == SET_UP[0]:
+        return f"wrmsr APIC_BASE {hw.APIC_DEFAULT_PHYS_BASE | 0x900:#x}"
+    if not 0 <= number < 0x100:
+        return line
+    address = hw.APIC_DEFAULT_PHYS_BASE + (number << 4)
+    return f"mmio_write {address} {args[1]}" if command == "wrmsr" else f"mmio_read {address}"

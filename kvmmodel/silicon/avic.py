@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from kvmmodel.events import AvicClearIsr, AvicLookup, AvicRing, AvicSetIrr, AvicTake, Event
+from kvmmodel.events import AvicClearIsr, AvicLookup, AvicRing, AvicSetIrr, AvicTake, AvicTpr, Event
 from kvmmodel.facts.open_points import choose
 from kvmmodel.silicon import apic as hw
 from kvmmodel.silicon.avic_tables import (
@@ -96,6 +96,7 @@ def write_tpr(unit: AvicUnit, value: int) -> None:
     backing_page(unit).regs[hw.APIC_TASKPRI] = value & 0xFF
     unit.vmcb.v_tpr = value >> 4 & 0xF
     update_ppr(unit)
+    unit.emit(AvicTpr(unit.ident, value & 0xFF, backing_page(unit).regs.get(hw.APIC_PROCPRI, 0)))
     evaluate(unit)
 
 
@@ -132,7 +133,11 @@ def write_icr(unit: AvicUnit, low: int, high: int) -> tuple[int, int] | None:
     if to_itself:
         self_ipi(unit, vector)
         return None
-    return _deliver(unit, vector, targets)
+    waiting = _deliver(unit, vector, targets)
+    if waiting is None:
+        return None
+    one = not low & hw.APIC_DEST_LOGICAL and not is_broadcast(unit, low, high)
+    return TARGET_NOT_RUNNING, waiting if one else _reported(unit, waiting)
 
 
 def find_targets(unit: AvicUnit, low: int, high: int) -> tuple[list[int], tuple[int, int] | None]:
@@ -166,11 +171,21 @@ def _reported(unit: AvicUnit, index: int) -> int:
 def self_ipi(unit: AvicUnit, vector: int) -> None:
     """The physical table is not looked at."""
     page = backing_page(unit)
-    enabled = page.regs.get(hw.APIC_SPIV, 0) & hw.APIC_SPIV_APIC_ENABLED
-    if enabled or unit.open["avic_self_ipi_sw_disabled"] == "accepted":
-        page.irr |= 1 << vector
-        unit.emit(AvicSetIrr(unit.ident, vector))
+    if software_enabled(page) or unit.open["avic_self_ipi_sw_disabled"] == "accepted":
+        _set_irr(unit, page, unit.ident, vector)
         evaluate(unit)
+
+
+def software_enabled(page: BackingPage) -> bool:
+    return page.regs.get(hw.APIC_SPIV, 0) & hw.APIC_SPIV_APIC_ENABLED != 0
+
+
+def _set_irr(unit: AvicUnit, page: BackingPage, ident: int, vector: int) -> None:
+    """``ident``: whose page it is."""
+    page.irr |= 1 << vector
+    if unit.open["avic_ipi_tmr"] == "cleared":
+        page.tmr &= ~(1 << vector)
+    unit.emit(AvicSetIrr(ident, vector))
 
 
 def is_broadcast(unit: AvicUnit, low: int, high: int) -> bool:
@@ -209,12 +224,14 @@ def _directed_targets(unit: AvicUnit, low: int, high: int) -> Iterator[int | Non
                 yield entry & LOGICAL_GUEST_ID if entry & LOGICAL_VALID else None
 
 
-def _deliver(unit: AvicUnit, vector: int, targets: list[int]) -> tuple[int, int] | None:
-    """First every IRR bit, then, target by target, a doorbell, or the exit if one is not running."""
+def _deliver(unit: AvicUnit, vector: int, targets: list[int]) -> int | None:
+    """First every IRR bit, then, target by target, a doorbell. The first target that is not running, which exits."""
     table, waiting = unit.memory.tables[unit.vmcb.avic_physical_id], None
+    pages = {index: unit.memory.pages[table[index] & PHYSICAL_BACKING_PAGE] for index in targets}
+    if unit.open["avic_ipi_sw_disabled"] == "dropped":
+        targets = [index for index in targets if software_enabled(pages[index])]
     for index in targets:
-        unit.memory.pages[table[index] & PHYSICAL_BACKING_PAGE].irr |= 1 << vector
-        unit.emit(AvicSetIrr(index, vector))
+        _set_irr(unit, pages[index], index, vector)
     for index in targets:
         entry = table[index]
         running = entry & PHYSICAL_IS_RUNNING != 0
@@ -227,4 +244,4 @@ def _deliver(unit: AvicUnit, vector: int, targets: list[int]) -> tuple[int, int]
                 unit.ring(entry & PHYSICAL_HOST_ID)
         elif waiting is None:
             waiting = index
-    return None if waiting is None else (TARGET_NOT_RUNNING, waiting)
+    return waiting

@@ -28,8 +28,13 @@ WRITE_TRAPS = frozenset((
 ))  # fmt: skip
 WRITE_ACCELERATED = frozenset((hw.APIC_TASKPRI, hw.APIC_EOI, hw.APIC_ICR))
 
-XAPIC_ONLY = frozenset((hw.APIC_ARBPRI, hw.APIC_RRR, hw.APIC_DFR, hw.APIC_ICR2))
-READ_ONLY = frozenset((hw.APIC_ID, hw.APIC_LVR, hw.APIC_PROCPRI, hw.APIC_LDR, hw.APIC_TMCCT, *BANKS))
+UNSETTLED = (*range(0x430, 0x480, 0x10), *range(0x540, 0x580, 0x10))  # gaps, or reserved, depending on the text
+RESERVED = 0x580  # and all behind it
+
+XAPIC_ONLY = frozenset((hw.APIC_RRR, hw.APIC_DFR, hw.APIC_ICR2))
+READ_ONLY = frozenset((
+    hw.APIC_ID, hw.APIC_LVR, hw.APIC_ARBPRI, hw.APIC_PROCPRI, hw.APIC_LDR, hw.APIC_TMCCT, *BANKS,
+))  # fmt: skip
 WRITE_ONLY = frozenset((hw.APIC_EOI, hw.APIC_SELF_IPI))
 
 
@@ -45,15 +50,15 @@ def classify_read(offset: int, x2apic: bool, open_points: Mapping[str, str], ext
 
 
 def _reserved(offset: int, open_points: Mapping[str, str]) -> bool:
-    """Where the table has no register. Between those that it has, the page is plain memory in any case."""
-    return offset >= 0x540 and open_points["avic_reserved_offsets"] == "reserved"
+    """Where the table has no register. Between those that it has, the page is plain memory."""
+    return offset >= RESERVED or (offset in UNSETTLED and open_points["avic_reserved_offsets"] == "reserved")
 
 
 def classify_write(offset: int, x2apic: bool, open_points: Mapping[str, str], extended_lvt: bool = False) -> str:
     if x2apic and offset in XAPIC_ONLY:
         return GP
-    if x2apic and offset in READ_ONLY:
-        return open_points["x2avic_readonly_write"]
+    if x2apic and offset in READ_ONLY and open_points["x2avic_readonly_write"] == "gp":
+        return GP
     if offset in WRITE_ACCELERATED or (x2apic and offset == hw.APIC_SELF_IPI):
         return ACCELERATED
     if offset in WRITE_TRAPS:

@@ -27,6 +27,27 @@ class Irte:
     ga_tag: int = 0
     ga_root_ptr: int = 0
 
+    def __str__(self) -> str:
+        """In one line, numbers as people write them."""
+        if not self.guest_mode:
+            return f"remapped: vector {self.vector:#x} of the host, to CPU {self.destination}"
+        runs = f"is_run 1, CPU {self.destination}" if self.is_run else "is_run 0"
+        page = f"page {self.ga_root_ptr:#x}, tag {self.ga_tag:#x}"
+        return f"posted: guest's vector {self.vector:#x}, {page}, {runs}, GALogIntr {int(self.ga_log_intr)}"
+
+
+VALID, GA_LOG_INTR, IS_RUN, GUEST_MODE = 1 << 0, 1 << 2, 1 << 6, 1 << 7
+
+
+def words(irte: Irte) -> tuple[int, int]:
+    """The entry as the IOMMU reads it, low word first. Remapped, the model's are Fixed and to a physical APIC ID."""
+    low = VALID | (irte.destination & 0xFFFFFF) << 8
+    high = irte.vector | (irte.destination >> 24) << 56
+    if not irte.guest_mode:
+        return low, high
+    low |= GUEST_MODE | GA_LOG_INTR * irte.ga_log_intr | IS_RUN * irte.is_run | irte.ga_tag << 32
+    return low, high | irte.ga_root_ptr & ((1 << 52) - (1 << 12))
+
 
 @dataclass(slots=True)
 class Iommu:

@@ -18,9 +18,9 @@ TARGET_COLUMNS = (("t.kvm", "kvm", "KVM"), ("t.hw", "hw", "hardware"), ("t.guest
 
 @dataclass(slots=True)
 class Cast:
-    """``source``: ipi, timer, msi, line, extint, or program for all that one vCPU does. ``sender``: the sending vCPU,
-    if one sends. ``raiser``: else the thread that brings the interrupt to KVM. ``also``: more vectors to follow.
-    ``place``: where each vCPU is now."""
+    """``source``: ipi, timer, msi, line, extint, device, or program for all that one vCPU does. ``sender``: the vCPU
+    that sends, if one does. ``raiser``: else the thread that brings the interrupt to KVM. ``also``: more vectors to
+    follow. ``place``: where each vCPU is now."""
 
     source: str
     vector: int
@@ -34,6 +34,7 @@ class Cast:
     waker: bool = False  # the scheduler is about to run the target
     other: bool = False  # another thread has the target's CPU
     caller: bool = False  # the raiser is in the kernel
+    acting: str | None = None  # with a device: the column where it, the IOMMU, the host's CPU or AVIC acts
     window: bool = False  # KVM has asked for an IRQ window
     asked: bool = False  # an event pass is requested
     timer_irq: bool = False  # the target's CPU is in the host timer's interrupt, on top of whatever it ran
@@ -44,6 +45,10 @@ class Cast:
     watched: set[str] = field(default_factory=set)  # what shall exit so that KVM hears of an NMI's or SMI's moment
     heard: bool = False  # the IRET of the NMI handler that was injected last has exited
     delivering: int | None = None  # the vCPU whose IRR was set last
+    unit: int | None = None  # the vCPU whose processor's AVIC unit is at work
+    unit_begins: bool = False  # it has just begun
+    inhibits: int | None = None  # the mask that was traced last
+    avic: bool = False  # a sender has found AVIC active on the target
 
     def prefix(self, vcpu: int) -> str:
         return "s" if vcpu == self.sender else "t"
@@ -65,6 +70,9 @@ def groups(cast: Cast) -> tuple[Group, ...]:
     if cast.source == "msi":
         columns = (Column("dev", "dev", "device"), Column("u.kvm", "kvm", "KVM"))
         return Group(f"VMM thread · CPU {cast.sender_cpu}", columns), host, target
+    if cast.source == "device":
+        bus = Group("device", (Column("dev", "dev", "device"), Column("iommu", "dev", "IOMMU")))
+        return bus, Group(f"CPU {cast.sender_cpu}", (Column("h.kvm", "kvm", "KVM"),)), host, target
     if cast.source == "line":
         return Group("line", (Column("dev", "dev", "device"), Column("ioapic", "kvm", "I/O APIC"))), target
     if cast.source == "extint":
@@ -84,6 +92,8 @@ def lane(cast: Cast, record: Record) -> str | None:
     if cast.shown(record.vcpu):
         assert record.vcpu is not None
         return cast.prefix(record.vcpu) + ".kvm"
+    if cast.source == "device" and record.cpu == cast.sender_cpu:
+        return "h.kvm"
     if record.task == cast.raiser:
         return CALLER.get(cast.source)
     return "t.kvm" if record.cpu == cast.target_cpu else None
@@ -100,6 +110,7 @@ def begin(cast: Cast, states: tuple[VcpuState, ...]) -> None:
 def follow(cast: Cast, record: Record) -> None:
     """Keep track of who runs where."""
     event = record.event
+    _follow_unit(cast, record)
     match event:
         case ev.VmExit():
             cast.place[event.vcpu_id] = "kvm"
@@ -128,11 +139,32 @@ def follow(cast: Cast, record: Record) -> None:
             cast.heard = cast.heard or (event.by == "iret" and not event.open)
         case ev.InjectNmi() if event.vcpu_id == cast.target:
             cast.heard = False
+        case ev.ReadMode() if event.vcpu_id == cast.target:
+            cast.avic = event.apicv_active
+        case ev.AvicLookup() if event.apic_id == cast.target:
+            cast.avic = True
         case ev.TimerPending() if event.vcpu_id == cast.target:
             cast.pending = True
     cast.caller = record.task == cast.raiser
+    if cast.source == "device":
+        cast.acting = _acting(cast, record)
     if record.cpu == cast.target_cpu:
         cast.timer_irq = any(f.name == HOST_TIMER for f in record.stack)
+
+
+def _follow_unit(cast: Cast, record: Record) -> None:
+    """The AVIC unit that was rung is at work until its CPU does something else; the sender's until it is done."""
+    before, event = cast.unit, record.event
+    match event:
+        case ev.AvicSetIrr() | ev.AvicLookup() | ev.AvicDoorbell() | ev.AvicTake() | ev.AvicClearIsr() | ev.AvicTpr():
+            cast.unit = record.vcpu
+        case ev.AvicRing() if event.apic_id == cast.target:
+            cast.unit = event.apic_id
+        case ev.RingDoorbell() if event.vcpu_id == cast.target:
+            cast.unit = event.vcpu_id
+        case _ if cast.unit is not None and record.vcpu in (None, cast.unit):
+            cast.unit = None
+    cast.unit_begins = cast.unit != before
 
 
 def bars(cast: Cast) -> tuple[tuple[str, str], ...]:
@@ -146,13 +178,32 @@ def bars(cast: Cast) -> tuple[tuple[str, str], ...]:
         prefix = cast.prefix(vcpu) if cast.sender != cast.target else "t"
         running = place in ("guest", "kvm") and not interrupted
         found.append((f"{prefix}.{place if running else 'kvm'}", "runs" if running else "blocked"))
+    if cast.unit is not None and cast.shown(cast.unit):
+        prefix = cast.prefix(cast.unit) if cast.sender != cast.target else "t"
+        found.append((f"{prefix}.hw", "runs"))
     if interrupted:
         found.append(("dev", "runs"))
     elif cast.waker or cast.other:
         found.append(("sched", "runs"))
     if cast.caller and cast.source in CALLER:
         found.append((CALLER[cast.source], "runs"))
+    if cast.acting is not None and (cast.acting, "runs") not in found:
+        found.append((cast.acting, "runs"))
     return tuple(found)
+
+
+def _acting(cast: Cast, record: Record) -> str | None:
+    """In a device's story: who acts beside the target's own thread and guest."""
+    match record.event:
+        case ev.DeviceMsi():
+            return "dev"
+        case ev.IommuPost() | ev.IommuGaLog():
+            return "iommu"
+        case ev.AvicDoorbell() | ev.AvicTake() | ev.AvicClearIsr():
+            return "t.hw"
+    if record.cpu != cast.sender_cpu:
+        return None
+    return "sched" if record.event.lane == "sched" else "h.kvm"
 
 
 def states(cast: Cast, record: Record) -> tuple[ApicState, ...]:

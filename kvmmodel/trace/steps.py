@@ -13,6 +13,7 @@ from kvmmodel.trace.stacks import frames
 from kvmmodel.trace.story import Badge, Step, Story
 from kvmmodel.trace.telling import TELLERS, Teller, Told
 from kvmmodel.trace.telling_access import ACCESS_TELLERS
+from kvmmodel.trace.telling_avic import AVIC_TELLERS
 from kvmmodel.trace.telling_extint import EXTINT_TELLERS
 from kvmmodel.trace.telling_program import PROGRAM_TELLERS
 from kvmmodel.trace.telling_timer import TIMER_TELLERS
@@ -44,8 +45,8 @@ def story(
     tellers: Mapping[type[ev.Event], Teller] = STORY_TELLERS,
     most: int = MOST_STEPS,
 ) -> Story:
-    """Tell a run. ``source``: ipi, timer or msi; ``vector`` and ``target`` (a vCPU) say which interrupt to follow.
-    ``tellers`` say which events become steps, of which there are ``most``.
+    """Tell a run. ``source``: ipi, timer or msi; ``vector`` and ``target`` (a vCPU) say which interrupt to
+    follow. ``tellers`` say which events become steps, of which there are ``most``; AVIC's do in any case.
 
     ValueError if nothing in the run is its cause.
     """
@@ -182,7 +183,9 @@ def _told(
     steps = []
     for record in records:
         follow(cast, record)
-        teller = tellers.get(type(record.event))
+        if not cast.shown(getattr(record.event, "vcpu_id", cast.target)):
+            continue
+        teller = tellers.get(type(record.event)) or AVIC_TELLERS.get(type(record.event))
         told = None if teller is None else teller(cast, record, record.event)
         if told is not None:
             steps.append(_step(told, cast, record, kernel))
@@ -248,7 +251,9 @@ def _steps(
         follow(cast, record)
         event = record.event
         about = getattr(event, "vcpu_id", cast.target)
-        teller = tellers.get(type(event))
+        if isinstance(event, ev.AvicTake | ev.AvicClearIsr):
+            about = event.apic_id  # which is the vcpu_id
+        teller = tellers.get(type(event)) or AVIC_TELLERS.get(type(event))
         if teller is None or not cast.shown(about) or _other_vector(cast, event):
             continue
         told = teller(cast, record, event)
@@ -258,7 +263,7 @@ def _steps(
             steps[-1] = replace(steps[-1], bars=back)
         back = bars(replace(cast, timer_irq=False)) if cast.timer_irq and record.cpu == cast.target_cpu else None
         steps.append(_step(told, cast, record, kernel))
-        if len(steps) == most or (isinstance(event, ev.ClearIsr) and _is_last(cast, record)):
+        if len(steps) == most or (isinstance(event, ev.ClearIsr | ev.AvicClearIsr) and _is_last(cast, record)):
             break
     if back is not None:
         steps[-1] = replace(steps[-1], bars=back)
@@ -277,7 +282,9 @@ def _other_vector(cast: Cast, event: ev.Event) -> bool:
 
 def _is_last(cast: Cast, record: Record) -> bool:
     """Whether this EOI ends the story: in a program's, none of its vectors waits or is in service after it."""
-    if getattr(record.event, "vcpu_id", None) != cast.target:
+    event = record.event
+    about = event.apic_id if isinstance(event, ev.AvicClearIsr) else getattr(event, "vcpu_id", None)
+    if about != cast.target:
         return False
     left = next(s.irr | s.isr for s in record.states if s.vcpu == cast.target)
     return cast.source != "program" or not any(left >> vector & 1 for vector in (cast.vector, *cast.also))

@@ -65,6 +65,15 @@ class PinState:
 
 
 @dataclass(frozen=True, slots=True)
+class IrteState:
+    """A remapping entry of the IOMMU after a step, as its two 64-bit words; ``irq`` is the host's number."""
+
+    irq: int
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One thing that happened.
 
@@ -86,6 +95,7 @@ class Step:
     stack_owner: str
     states: tuple[ApicState, ...]
     pin: PinState | None = None  # in a story of a line
+    irte: IrteState | None = None  # in a story of a device
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +112,8 @@ BROKEN = Badge("inferred", "the rule removed in the model")  # nobody recorded a
 @dataclass(frozen=True, slots=True)
 class Story:
     """A whole run. ``broken`` names the rule that was removed on purpose; ``verdict`` is what came of it, and ``lost``
-    says that it is a loss though nothing was removed. ``pin``: before the first step, in a story of a line."""
+    says that it is a loss though nothing was removed. ``pin``, ``irte``: before the first step, in a
+    story of a line, of a device. ``counted``: the figure counts exits, host IPIs, doorbells and wake-ups on the way."""
 
     title: str
     setup: str  # "Kernel 6.12, Zen 4, `avic=0`, x2APIC guest"
@@ -115,3 +126,5 @@ class Story:
     verdict: str | None = None
     lost: bool = False
     pin: PinState | None = None
+    irte: IrteState | None = None
+    counted: bool = False

@@ -41,6 +41,8 @@ REASONS = {
     "rsm": "RSM",
     "DB excp": "#DB",
     "hypercall": "VMMCALL",
+    "avic_incomplete_ipi": "AVIC_INCOMPLETE_IPI",
+    "avic_unaccelerated_access": "AVIC_NOACCEL",
 }
 
 
@@ -48,8 +50,13 @@ def who_on(name: str, record: Record) -> str:
     return f"{name} on CPU {record.cpu}"
 
 
+def column(cast: Cast, vcpu: int, lane: str) -> str:
+    """A vCPU's own: guest, hw or kvm."""
+    return f"{'t' if cast.sender == cast.target else cast.prefix(vcpu)}.{lane}"
+
+
 def _guest(cast: Cast, vcpu: int) -> str:
-    return ("t" if cast.sender == cast.target else cast.prefix(vcpu)) + ".guest"
+    return column(cast, vcpu, "guest")
 
 
 def _kvm(cast: Cast, record: Record) -> str | None:
@@ -94,11 +101,14 @@ def vmexit(cast: Cast, record: Record, e: Any) -> Told:
     why = {
         "interrupt": "A host interrupt arrived at this CPU, so the processor leaves the guest.",
         "hlt": "`HLT` is intercepted: the processor leaves the guest.",
+        "idle-halt": "`HLT` with no virtual interrupt pending is intercepted: the processor leaves the guest.",
         "msr": "MSR accesses like this one are intercepted: the processor leaves the guest.",
         "npf": "The APIC page is not mapped: the access leaves the guest.",
         "hypercall": "`VMMCALL` is intercepted, as it is meant for KVM: the processor leaves the guest.",
         "vintr": "The guest can take interrupts now: the IRQ window that KVM asked for is open.",
         "write_cr8": "KVM intercepts CR8 writes for now, so this one leaves the guest.",
+        "avic_incomplete_ipi": "AVIC could not finish the IPI: the write is done, and the processor leaves the guest.",
+        "avic_unaccelerated_access": "AVIC does not do this access alone: the processor leaves the guest.",
     }.get(e.reason, "The event is intercepted: the processor leaves the guest.")
     guest = _guest(cast, e.vcpu_id)
     name = REASONS.get(e.reason, e.reason)
@@ -161,6 +171,10 @@ def _barrier(cast: Cast, record: Record, e: Any) -> Told | None:
 def _read_mode(cast: Cast, record: Record, e: Any) -> Told | None:
     inside = e.mode == "IN_GUEST_MODE"
     label = f"mode {'in guest' if inside else 'outside'}, AVIC {int(e.apicv_active)}"
+    if e.apicv_active:
+        signal = "a doorbell" if inside else "a wake-up, if its thread sleeps"
+        why = f"AVIC is on there; `mode` ({_mode(e.mode)}) says what its processor needs: {signal}."
+        return in_kvm(cast, record, "read", label, f"of vCPU {e.vcpu_id}", why)
     why = f"AVIC is off there, so KVM must inject; `mode` ({_mode(e.mode)}) would choose between doorbell and wake-up."
     return in_kvm(cast, record, "read", label, f"of vCPU {e.vcpu_id}", why)
 
@@ -172,11 +186,12 @@ def _mode(mode: str) -> str:
 
 
 def request(cast: Cast, record: Record, e: Any) -> Told | None:
-    if e.request not in ("EVENT", "UNBLOCK"):
+    if e.request not in ("EVENT", "UNBLOCK", "APICV_UPDATE"):
         return None
     why = {
         "EVENT": f"KVM asks vCPU {e.vcpu_id} for an event pass before its next entry.",
         "UNBLOCK": f"KVM tells vCPU {e.vcpu_id} not to sleep: its own thread has to deliver the timer's interrupt.",
+        "APICV_UPDATE": f"vCPU {e.vcpu_id} is to switch AVIC on or off, before its next entry.",
     }[e.request]
     return in_kvm(cast, record, "request", f"request `{e.request}`", f"of vCPU {e.vcpu_id}", why)
 
@@ -197,6 +212,9 @@ def _wake(cast: Cast, record: Record, e: Any) -> Told | None:
         return None
     why = f"vCPU {e.vcpu_id}'s thread is asleep, so `kvm_vcpu_kick` wakes it, and KVM sends no IPI of its own."
     label = "kick wakes the thread"
+    if all(frame.name != "kvm_vcpu_kick" for frame in record.stack):
+        why = f"vCPU {e.vcpu_id}'s thread is asleep, so `kvm_vcpu_wake_up` wakes it: once it runs, hardware delivers."
+        label = "KVM wakes the thread"
     return Told("wake", at, "sched", label, "by `try_to_wake_up`", _who(at, record), why)
 
 
@@ -210,6 +228,10 @@ def _host_ipi(cast: Cast, record: Record, e: Any) -> Told | None:
     at = _kvm(cast, record)
     if at is None:
         return None
+    if all(frame.name != "kvm_vcpu_kick" for frame in record.stack):
+        why = f"vCPU {cast.target} is in the guest: a host IPI to CPU {e.target_cpu} gets it to see the request."
+        label = f"host IPI to CPU {e.target_cpu}"
+        return Told("kick", at, "t.guest", label, "to see a request", who_on("KVM", record), why)
     why = f"vCPU {cast.target} is in the guest: `kvm_vcpu_kick` sends CPU {e.target_cpu} a host IPI to get it out."
     return Told("kick", at, "t.guest", f"host IPI to CPU {e.target_cpu}", "reschedule", who_on("KVM", record), why)
 
@@ -237,6 +259,9 @@ def _check_request(cast: Cast, record: Record, e: Any) -> Told | None:
     if e.request == "UNBLOCK":
         why = f"vCPU {e.vcpu_id}'s loop clears the request, then looks whether its timer is pending: it is."
         return in_kvm(cast, record, "read", "clears `KVM_REQ_UNBLOCK`", "then looks at its timer", why)
+    if e.request == "APICV_UPDATE":
+        why = f"vCPU {e.vcpu_id} finds `KVM_REQ_APICV_UPDATE`, and does as the VM's inhibits say now."
+        return in_kvm(cast, record, "read", "finds `KVM_REQ_APICV_UPDATE`", "AVIC on or off", why)
     if e.request != "EVENT":
         return None
     why = f"vCPU {e.vcpu_id} finds `KVM_REQ_EVENT` on its way into the guest, and looks at its APIC."
@@ -257,7 +282,8 @@ def _set_mode(cast: Cast, record: Record, e: Any) -> Told | None:
     if e.mode != "IN_GUEST_MODE" or e.vcpu_id != cast.target or not waits:
         return None  # only the entry that brings the interrupt in
     cast.entering = True
-    why = "`vcpu->mode` says in guest, then a barrier, then a last look at requests: who sends now, sends an IPI."
+    signal = "rings the doorbell" if cast.avic else "sends an IPI"
+    why = f"`vcpu->mode` says in guest, then a barrier, then a last look at requests: who sends now, {signal}."
     return in_kvm(cast, record, "barrier", "mode := in guest", "then check requests", why)
 
 

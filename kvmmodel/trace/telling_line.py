@@ -25,6 +25,7 @@ from kvmmodel.trace.telling import (
     vmrun,
     who_on,
 )
+from kvmmodel.trace.telling_avic import AVIC_TELLERS
 from kvmmodel.trace.telling_program import PROGRAM_TELLERS
 
 SELECT, WINDOW = "MOV [0xfec00000]", "MOV [0xfec00010]"
@@ -250,3 +251,4 @@ LINE_TELLERS: dict[type[ev.Event], Teller] = {
     ev.PvEoiArm: _of_cast(TELLERS[ev.PvEoiArm]),
     ev.PvEoiByGuest: _of_cast(pv_eoi),
 }
+LINE_TELLERS |= {kind: _of_cast(teller) for kind, teller in AVIC_TELLERS.items()}

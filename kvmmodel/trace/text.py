@@ -114,14 +114,16 @@ def _sources(sources: tuple[int, ...]) -> str:
 
 
 def _inhibit(e: Any, kernel: Kernel) -> str:
-    names = f" {'|'.join(decode(kernel, e.inhibits))}" if kernel.has("inhibit_trace_names") else ""
+    names = f" {'|'.join(decode(kernel, e.inhibits))}" if e.inhibits and kernel.has("inhibit_trace_names") else ""
     return f"{'set' if e.set else 'cleared'} reason={e.reason}, inhibits=0x{e.inhibits:x}{names}"
 
 
 def _pi_irte(e: Any, kernel: Kernel) -> str:
-    """Before 6.18 it has a few fields more, of which the model knows nothing."""
     vcpu = -1 if e.vcpu_id is None else e.vcpu_id
-    return f"PI is {'on' if e.set else 'off'} for irq {e.host_irq}, vcpu {vcpu}, gsi: {e.gsi:#x}, gvec: {e.gvec:#x}"
+    state = "enabled and being updated" if e.set else "disabled"
+    vtd = "" if kernel.has("pi_irte_trace_names_no_vtd") else "VT-d "
+    page = "" if kernel.has("pi_irte_unset_traced") else f", pi_desc_addr: {e.pi_desc_addr:#x}"
+    return f"{vtd}PI is {state} for irq {e.host_irq}, vcpu {vcpu}, gsi: {e.gsi:#x}, gvec: {e.gvec:#x}{page}"
 
 
 _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
@@ -182,8 +184,12 @@ _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.AvicDoorbell: lambda e: f"doorbell at CPU {e.cpu}{'' if e.heard else ', not heard'}",
     ev.AvicTake: lambda e: f"AVIC takes 0x{e.vector:x} into service on APIC {e.apic_id}",
     ev.AvicClearIsr: lambda e: f"AVIC ends 0x{e.vector:x} on APIC {e.apic_id}, no exit",
+    ev.AvicTpr: lambda e: f"AVIC keeps TPR 0x{e.tpr:x} and PPR 0x{e.ppr:x} of APIC {e.apic_id}",
+    ev.HostApicAccess: lambda e: f"MSR {e.msr:#x} of the core's own APIC {'written' if e.write else 'read'}",
     ev.AvicIsRunning: lambda e: f"IsRunning of vCPU {e.vcpu_id} := {int(e.running)}, in the table {int(e.table)}",
     ev.AvicMode: lambda e: f"AVIC of vCPU {e.vcpu_id}: {e.mode}",
+    ev.RingDoorbell: lambda e: f"KVM rings CPU {e.host_apic_id} for vCPU {e.vcpu_id}",
+    ev.DeviceMsi: lambda e: f"the device of GSI {e.gsi}, irq {e.irq}, sends its MSI",
     ev.IommuPost: lambda e: f"IOMMU posts 0x{e.vector:x}, {'with a doorbell' if e.running else 'not running'}",
     ev.IommuGaLog: lambda e: f"IOMMU logs tag 0x{e.ga_tag:x}",
     ev.IommuMode: lambda e: f"IRTE of irq {e.irq}: {e.mode}, is_run {int(e.is_run)}, ga_log_intr {int(e.ga_log_intr)}",
@@ -200,6 +206,7 @@ _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ev.Ack: lambda e: f"IRR 0x{e.vector:x} to ISR on vCPU {e.vcpu_id}",
     ev.ClearIsr: lambda e: f"clear ISR 0x{e.vector:x} of vCPU {e.vcpu_id}",
     ev.UpdatePpr: lambda e: f"PPR of vCPU {e.vcpu_id}: 0x{e.old:x} to 0x{e.new:x}",
+    ev.ApicUpdatePpr: lambda e: f"PPR of vCPU {e.vcpu_id} computed: 0x{e.new:x}",
     ev.Barrier: lambda e: e.name,
     ev.ReadMode: lambda e: f"vCPU {e.vcpu_id}: mode {e.mode}, apicv_active {int(e.apicv_active)}",
     ev.SetMode: lambda e: f"vCPU {e.vcpu_id}: mode {e.old} to {e.mode}",

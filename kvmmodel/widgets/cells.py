@@ -28,9 +28,11 @@ class Text(str):
         return str(self).rstrip("\n")
 
 
-def tracepoints(scenario: str, kernel: str = "6.12", only: Sequence[str] = (), cpu: str = "zen4") -> Text:
+def tracepoints(
+    scenario: str, kernel: str = "6.12", only: Sequence[str] = (), cpu: str = "zen4", avic: bool = False
+) -> Text:
     """The run's tracepoints in the kernel's words, in order of time, each after its thread; ``only`` keeps those."""
-    host = Host(cpu, kernel, avic=False)
+    host = Host(cpu, kernel, avic=avic)
     records = sorted(run(built_in(scenario), host).trace.records, key=lambda record: record.t)
     kept = [r for r in records if (not only or r.event.tracepoint in only) and r.event.tracepoint]
     return Text("\n".join(f"{r.task}  {r.event.tracepoint}: {tracepoint(r.event, host.kernel)}" for r in kept))
@@ -44,7 +46,9 @@ def function_graph(scenario: str, kernel: str = "6.12", function: str = "svm_com
     return Text(graph.render(seen.graphs, host.kernel))
 
 
-def evidence(recorded: str, scenario: str, kernel: str = "6.12", *, caption: str, cpu: str = "zen4") -> Html:
+def evidence(
+    recorded: str, scenario: str, kernel: str = "6.12", *, caption: str, cpu: str = "zen4", avic: bool = False
+) -> Html:
     """A recorded stack beside the model's own, from a run of the scenario.
 
     ValueError if the text has no stack, or the run never has one that fits.
@@ -55,7 +59,7 @@ def evidence(recorded: str, scenario: str, kernel: str = "6.12", *, caption: str
     parts = normalise(stack.frames)
     release = Host(kernel=kernel, avic=False).kernel
     wanted = [part.name for part in parts if part.kvm]
-    fitting = [s for s in _emitted(scenario, kernel, cpu) if is_subsequence(wanted, stacks.names(s, release))]
+    fitting = [s for s in _emitted(scenario, kernel, cpu, avic) if is_subsequence(wanted, stacks.names(s, release))]
     if not fitting:
         raise ValueError(f"no stack of {scenario} on {kernel} has these frames in this order")
     best = min(fitting, key=lambda s: (stacks.names(s, release)[0] != wanted[0], len(s)))
@@ -64,28 +68,28 @@ def evidence(recorded: str, scenario: str, kernel: str = "6.12", *, caption: str
         [part.name for part in parts],
         stacks.frames(best, release),
         caption,
-        model_caption=f"kernel {release.release}, scenario `{scenario}`",
+        model_caption=f"kernel {release.release}, scenario `{scenario}`{', avic=Y' if avic else ''}",
         outside=outside,
     )
     return Html(styled(panel))
 
 
 @cache
-def _emitted(scenario: str, kernel: str, cpu: str) -> tuple[tuple[KernelFunction, ...], ...]:
+def _emitted(scenario: str, kernel: str, cpu: str, avic: bool = False) -> tuple[tuple[KernelFunction, ...], ...]:
     """The distinct stacks of a run, in a fixed order."""
-    host = Host(cpu=cpu, kernel=kernel, avic=False)
+    host = Host(cpu=cpu, kernel=kernel, avic=avic)
     with probe() as seen:
         run(built_in(scenario), host, trace=False)
     return tuple(sorted(seen.stacks, key=lambda stack: stacks.names(stack, host.kernel)))
 
 
-def model_stack(scenario: str, function: str, kernel: str = "6.12", *, under: str = "") -> Text:
+def model_stack(scenario: str, function: str, kernel: str = "6.12", *, under: str = "", avic: bool = False) -> Text:
     """The model's own stack of a run in which the function is innermost, in bpftrace's form; ``under`` is on it, too.
 
     ValueError if the run never has one.
     """
     release = Host(kernel=kernel, avic=False).kernel
-    found = [stacks.names(stack, release) for stack in _emitted(scenario, kernel, "zen4")]
+    found = [stacks.names(stack, release) for stack in _emitted(scenario, kernel, "zen4", avic)]
     fitting = [names for names in found if names and names[0] == function and (not under or under in names)]
     if not fitting:
         raise ValueError(f"no stack of {scenario} on {kernel} has {function} innermost")

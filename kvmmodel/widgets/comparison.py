@@ -1,33 +1,34 @@
-"""The comparison: choices over two runs side by side. Every redraw is one string; it has no steps of its own."""
+"""The comparison: choices over runs side by side. Every redraw is one string; it has no steps of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import ipywidgets
 
 from kvmmodel.widgets import figure, parts, versus
 from kvmmodel.widgets.parts import Choice
-from kvmmodel.widgets.versus import Pair
 
-# Makes both runs for the values chosen: one keyword for each choice's key.
-BuildPair = Callable[..., Pair]
+# Makes the runs for the values chosen: one keyword for each choice's key. A Pair, or what another ``view`` draws.
+BuildPair = Callable[..., Any]
 
 
-def comparison(build: BuildPair, choices: Sequence[Choice], css: bool = True) -> Comparison:
-    """The widget over the pairs that ``build`` makes. ``css=False`` leaves the style sheet out."""
-    return Comparison(build, choices, css=css)
+def comparison(build: BuildPair, choices: Sequence[Choice], css: bool = True, view: ModuleType = versus) -> Comparison:
+    """The widget over the pairs that ``build`` makes. ``css=False`` leaves the style sheet out. ``view`` has the
+    functions heading, draw and static of what is compared."""
+    return Comparison(build, choices, css=css, view=view)
 
 
 class Comparison(ipywidgets.VBox):  # type: ignore[misc]
     """The widget. ``pair`` and ``values`` say what it shows; ``choose`` answers as the controls do."""
 
-    def __init__(self, build: BuildPair, choices: Sequence[Choice], *, css: bool = True):
-        self._build, self._with_css = build, css
-        self._made: dict[tuple[Any, ...], Pair] = {}
+    def __init__(self, build: BuildPair, choices: Sequence[Choice], *, css: bool = True, view: ModuleType = versus):
+        self._build, self._with_css, self._view = build, css, view
+        self._made: dict[tuple[Any, ...], Any] = {}
         self._quiet = False
-        self.pair: Pair | None = None
+        self.pair: Any = None
         self.error: str | None = None
         self._choices = {c.key: parts.toggles(c) for c in choices}
         self._head, self._figure = parts.html("head"), parts.html("figure")
@@ -38,7 +39,7 @@ class Comparison(ipywidgets.VBox):  # type: ignore[misc]
         for widget in self._choices.values():
             widget.observe(lambda _: self._rebuild(), "value")
         self._rebuild()
-        self._first = figure.failed(self.error or "") if self.pair is None else versus.static(self.pair)
+        self._first = figure.failed(self.error or "") if self.pair is None else view.static(self.pair)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -68,8 +69,8 @@ class Comparison(ipywidgets.VBox):  # type: ignore[misc]
             self.pair, self.error = None, f"These runs could not be made. {type(problem).__name__}: {words}"
             self._figure.value = figure.failed(self.error)
             return
-        self._head.value = versus.heading(self.pair)
-        self._figure.value = versus.draw(self.pair)
+        self._head.value = self._view.heading(self.pair)
+        self._figure.value = self._view.draw(self.pair)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The widget, and beside it the static picture of its first state for places that cannot run it."""

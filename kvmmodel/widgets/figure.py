@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.trace.story import Step, Story
-from kvmmodel.widgets import apic, lanes, pin, sequence, stack
+from kvmmodel.widgets import apic, irte, lanes, pin, sequence, stack, tally
 from kvmmodel.widgets.glyphs import icon
 from kvmmodel.widgets.page import badges
 from kvmmodel.widgets.svg import el, esc, per_story, plain, rich
@@ -20,12 +20,12 @@ def render(story: Story, index: int, *, id: str = "") -> str:
     prefix = sequence.unique(story, id)
     parts = [_broken(story)]
     if story.steps:
-        parts += [sentence(story, index), pin.draw(story, index)]
+        parts += [sentence(story, index), pin.draw(story, index), irte.draw(story, index)]
     parts.append(el("figure", sequence.draw(story, index, name=id), _key(story), class_="km-fig"))
     if index >= len(story.steps) - 1:
         parts.append(_verdict(story))
     if story.steps:
-        parts.append(_state(story, index, prefix))
+        parts += [tally.draw(story, index), _state(story, index, prefix)]
     return el("div", *parts, _foot(story), class_="km km-run")
 
 

@@ -138,7 +138,8 @@ def _arrow(x1: float, x2: float, y: float, step: Step, lane: str, lift: bool) ->
 def place(story: Story, row: int) -> Label:
     """Where the label of a step stands: on the inner side of its event if there is room and no running bar in the way.
 
-    Then on the outer side, then above a long arrow; where nothing fits, cut, on the side with more room.
+    Then on the outer side; above a long arrow if a bar is in the way on both, or there is no room; where nothing fits,
+    cut, on the side with more room.
     """
     step, plan, page = story.steps[row], lanes.plan(story), sheet(story)
     start, end = plan.ends(step)
@@ -153,6 +154,10 @@ def place(story: Story, row: int) -> Label:
     if fitting:
         reach = {"start": (right, right + long), "end": (left - long, left)}
         side = min(fitting, key=lambda s: (_crossed(story, row, *reach[s]), order.index(s)))
+        middle = (low + high) / 2
+        over = (middle - long / 2, middle + long / 2)
+        if high - low >= long + 90 and _crossed(story, row, *reach[side]) and not _crossed(story, row, *over):
+            return Label(middle, "middle", step.label, lift=True)
         return Label(right if side == "start" else left, side, step.label)
     if high - low >= 90:
         text = cut(step.label, RIGHT - LEFT, bold=True)

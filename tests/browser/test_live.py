@@ -246,3 +246,23 @@ def test_the_legacy_page_tells_a_spurious_irq_and_a_pit_that_is_not_acknowledged
     page.locator(f"{LIVE}.km-back").click()
     page.keyboard.press("End")
     expect(figure(page)).to_have_attribute("aria-label", re.compile("not acknowledged: no pulse"))
+
+
+def test_the_devices_page_wakes_by_the_log_and_loses_without_it(page: Page, site: Site) -> None:
+    open_page(page, site, "book/devices")
+    go_live(page)
+    before = picture(page)
+    choose(page, "state", "halted")
+    page.locator(f"{LIVE}.km-fwd").click()
+    new_picture(page, before)
+    page.keyboard.press("End")
+    expect(figure(page)).to_have_attribute("aria-label", re.compile("ISR cleared, no exit"))
+    expect(page.locator(f"{LIVE}.km-irte")).to_contain_text("GA tag")
+    page.get_by_label("Break it: no GALogIntr").first.click(force=True)
+    expect(page.locator(f"{LIVE}.km-broken")).to_contain_text("KVM never sets GALogIntr")
+    expect(page.locator(f"{LIVE}.km-verdict")).to_contain_text("Lost wake-up")
+    choose(page, "posting", "off")
+    expect(page.locator(f"{LIVE}.km-verdict")).to_contain_text("Nothing lost")
+    cell = page.locator(".cell:has(.live-tools)", has_text="assign_device")
+    cell.get_by_role("button", name="Run cell").click()
+    expect(cell.locator(".live-stdout")).to_contain_text("remapped: vector 0x22 of the host, to CPU 2")

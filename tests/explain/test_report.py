@@ -212,3 +212,14 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_kernel_that_a_text_names(text: str, kernel: str | None) -> None:
     assert kernel_of(text) == kernel
+
+
+@pytest.mark.parametrize(
+    ("frames", "page"),
+    [
+        ("apic_update_ppr kvm_set_cr8 svm_vcpu_run", "book/ppr.html"),
+        ("apic_update_ppr apic_set_eoi kvm_lapic_sync_from_vapic", "book/pv-eoi.html"),
+    ],
+)
+def test_the_stacks_of_the_notes_lead_to_their_pages(frames: str, page: str) -> None:
+    assert tell(tuple((frames + TAIL).split())).page == page

@@ -3,7 +3,10 @@
 import pytest
 
 from kvmmodel.events import HandlerEnter, HandlerLeave, Instruction
-from kvmmodel.guest.cpu import GuestCpu, Insn, Level, execute, fetch, vmrun, window
+from kvmmodel.guest.cpu import GuestCpu, Level, fetch
+from kvmmodel.guest.execute import execute
+from kvmmodel.guest.insn import Insn
+from kvmmodel.guest.taking import vmrun, window
 from kvmmodel.silicon import vmcb as hw
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from kvmmodel.events import IoapicEntry, IoapicLine, KvmMsiSetIrq
 from kvmmodel.kvm.eoi_scan import vcpu_scan_ioapic
-from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED, RTE_REMOTE_IRR, entries_of, ioapic_mmio_write, lines_of
+from kvmmodel.kvm.ioapic import RTE_LEVEL, RTE_MASKED, RTE_REMOTE_IRR
+from kvmmodel.kvm.ioapic_registers import entries_of, ioapic_mmio_write, lines_of
 from kvmmodel.kvm.irqchip import MsiRoute
 from kvmmodel.kvm.lapic.eoi import apic_set_eoi, apic_sync_pv_eoi_from_guest, apic_sync_pv_eoi_to_guest
 from kvmmodel.kvm.requests import KVM_REQ_SCAN_IOAPIC

@@ -3,7 +3,8 @@
 import pytest
 
 from kvmmodel.events import KvmSetIrq
-from kvmmodel.kvm.ioapic import RTE_LEVEL, lines_of, with_entry
+from kvmmodel.kvm.ioapic import RTE_LEVEL
+from kvmmodel.kvm.ioapic_registers import lines_of, with_entry
 from kvmmodel.kvm.irqchip import IoapicRoute, MsiRoute
 from tests.machines import MSI, SVR, events, load, vm
 

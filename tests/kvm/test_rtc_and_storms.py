@@ -6,13 +6,8 @@ source: arch/x86/kvm/ioapic.c, 6.12.117 and 7.3.4.
 import pytest
 
 from kvmmodel.events import KvmIoapicDelayedEoiInj
-from kvmmodel.kvm.ioapic import (
-    IOAPIC_SUCCESSIVE_IRQ_MAX_COUNT,
-    RTE_LEVEL,
-    entries_of,
-    kvm_ioapic_update_eoi,
-    with_entry,
-)
+from kvmmodel.kvm.ioapic import IOAPIC_SUCCESSIVE_IRQ_MAX_COUNT, RTE_LEVEL, kvm_ioapic_update_eoi
+from kvmmodel.kvm.ioapic_registers import entries_of, with_entry
 from tests.machines import ISR, SVR, changed, events, load, vm
 
 RTC, VECTOR, REMOTE_IRR = 8, 0x48, 1 << 14

@@ -41,7 +41,7 @@ def test_a_good_file_runs():
         ("vcpus = 2", "irqchip = 'off'", 3, "irqchip takes 'kernel' or 'split', got 'off'"),
         ("vcpus = 2", "irqchip = 'split'\npit = 'discard'", 4, "KVM has no PIT with irqchip = 'split'"),
         ("[vm]", "limit_ns = -5\n[vm]", 2, "limit_ns takes 1 or more, got -5"),
-        ("[vm]", "[[race]]\nat = { event = 'kick' }\nrun = 1\nuntil = 'x'\n[vm]", 5, "expected one of ack, avic_"),
+        ("[vm]", "[[race]]\nat = { event = 'kick' }\nrun = 1\nuntil = 'x'\n[vm]", 5, "expected one of ack, apic_"),
         ("wait 0x43 1", "weight 0x43 1", 10, "unknown instruction 'weight': expected one of wrmsr, rdmsr"),
         ("wait 0x43 1", "wait 0x43", 10, "'wait' takes N N, got '0x43'"),
         ("wait 0x43 1", "wait this 1", 10, "expected a number, got 'this'"),

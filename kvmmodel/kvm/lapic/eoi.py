@@ -75,7 +75,8 @@ def kvm_lapic_sync_to_vapic(vcpu: KvmVcpu) -> None:
 @kernel(FILE)
 def apic_sync_pv_eoi_to_guest(vcpu: KvmVcpu, apic: KvmLapic) -> None:
     """Arm PV EOI if the vector just injected is all there is: nothing else requested, nothing EOIed since."""
-    if not pv_eoi_enabled(vcpu) or apic.irr_pending or apic.highest_isr_cache == -1:
+    waits = apic.irr_pending and "pv-eoi-always-armed" not in vcpu.kvm.broken
+    if not pv_eoi_enabled(vcpu) or waits or apic.highest_isr_cache == -1:
         return
     if apic.highest_isr_cache in vcpu.ioapic_handled_vectors:
         return  # the IOAPIC, or who waits for the acknowledge, needs the EOI when it happens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmmodel.events import Ack, ClearIsr, SetIrr, UpdatePpr
+from kvmmodel.events import Ack, ApicUpdatePpr, ClearIsr, SetIrr, UpdatePpr
 from kvmmodel.kvm.lapic.registers import APIC_PROCPRI, APIC_TASKPRI, kvm_apic_hw_enabled
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
@@ -90,7 +90,10 @@ def apic_has_interrupt_for_ppr(apic: KvmLapic, ppr: int) -> int:
 def apic_update_ppr(apic: KvmLapic) -> None:
     """After something may have lowered the PPR: ask for an event pass if a vector can now be taken."""
     vcpu = apic.vcpu
-    if __apic_update_ppr(apic) and apic_has_interrupt_for_ppr(apic, apic.ppr) != -1:
+    old, scan = apic.ppr, apic.isr_count != 0 and apic.highest_isr_cache == -1
+    lower = __apic_update_ppr(apic)
+    trace(vcpu.kvm.host, ApicUpdatePpr, vcpu.vcpu_id, old, apic.ppr, scan)
+    if lower and apic_has_interrupt_for_ppr(apic, apic.ppr) != -1:
         kvm_make_request(KVM_REQ_EVENT, vcpu)
     elif vcpu.kvm.host.has("cr8_recomputed_on_ppr"):
         kvm_lapic_update_cr8_intercept(vcpu)
@@ -130,9 +133,15 @@ def kvm_apic_has_interrupt(vcpu: KvmVcpu) -> int:
 
 @kernel(FILE, was={"5.10": "kvm_get_apic_interrupt", "6.12": "kvm_apic_ack_interrupt"})
 def kvm_apic_ack_interrupt(vcpu: KvmVcpu, vector: int) -> None:
-    """Move the vector from IRR to ISR. Done when the injection is decided, before VMRUN."""
+    """Move the vector from IRR to ISR. Done when the injection is decided, before VMRUN.
+
+    With Hyper-V's AutoEOI it is never in service, and the next one may follow at once.
+    """
     apic = vcpu.apic
     apic_clear_irr(vector, apic)
+    if vector in vcpu.synic.auto_eoi:
+        apic_update_ppr(apic)
+        return
     apic_set_isr(vector, apic)
     trace(vcpu.kvm.host, Ack, vcpu.vcpu_id, vector)
     __apic_update_ppr(apic)  # no request: it can only have risen

@@ -167,12 +167,12 @@ def update_target_expiration(apic: KvmLapic, old_divisor: int) -> None:
 
 @kernel(FILE)
 def apic_get_tmcct(apic: KvmLapic) -> int:
-    """The current count, computed from the time that is left."""
+    """The current count, computed from the time that is left: 32 bits of it, as a page may bring a smaller divisor."""
     timer = apic.timer
     if not kvm_lapic_get_reg(apic, hw.APIC_TMICT) or not timer.period or apic_lvtt_tscdeadline(apic):
         return 0
     remaining = max(timer.target_expiration - apic.vcpu.kvm.host.current.now, 0) % timer.period
-    return remaining // (apic.vcpu.kvm.bus_cycle_ns * timer.divide_count)
+    return remaining // (apic.vcpu.kvm.bus_cycle_ns * timer.divide_count) & 0xFFFFFFFF
 
 
 @kernel(FILE)

@@ -68,7 +68,8 @@ def svm_enable_irq_window(vcpu: KvmVcpu) -> None:
     With GIF clear only vGIF makes the processor wait for it; without, STGI exits, and this is asked again.
     """
     if "no-window" not in vcpu.kvm.broken and (vcpu.kvm.host.params["vgif"] or gif_set(vcpu)):
-        _inhibit_for_window(vcpu)
+        if "no-window-inhibit" not in vcpu.kvm.broken:
+            _inhibit_for_window(vcpu)
         svm_set_vintr(vcpu)
 
 

@@ -8,6 +8,7 @@ from kvmmodel.kvm.lapic.priority import kvm_lapic_set_irr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, barrier, kvm_make_request
 from kvmmodel.kvm.svm.avic.ipi import avic_ring_doorbell
+from kvmmodel.kvm.svm.avic.tables import entry_of
 from kvmmodel.kvm.svm.intercepts import svm_clr_intercept, svm_is_intercept, svm_set_intercept
 from kvmmodel.kvm.svm.predicates import nested_svm_virtualize_tpr
 from kvmmodel.kvm.types import IN_GUEST_MODE, KvmLapic, KvmVcpu, trace
@@ -54,7 +55,7 @@ def svm_deliver_avic_intr(vcpu: KvmVcpu, vector: int) -> int:
         return -1
     kvm_lapic_set_irr(vector, vcpu.apic)
     barrier(vcpu, "smp_mb__after_atomic")
-    if vcpu.avic_physical_id_entry & PHYSICAL_IS_RUNNING:
+    if entry_of(vcpu) & PHYSICAL_IS_RUNNING:
         avic_ring_doorbell(vcpu)
     else:
         kvm_vcpu_wake_up(vcpu)

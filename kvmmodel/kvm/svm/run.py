@@ -49,7 +49,6 @@ KVM_EXIT_IO = 2
 INTERCEPTS = {
     hw.SVM_EXIT_INTR,
     hw.SVM_EXIT_NMI,
-    hw.SVM_EXIT_HLT,
     hw.SVM_EXIT_WRITE_CR8,
     hw.SVM_EXIT_RSM,
     hw.SVM_EXIT_VMRUN,
@@ -100,6 +99,8 @@ def sync_lapic_to_cr8(vcpu: KvmVcpu) -> None:
 def sync_cr8_to_lapic(vcpu: KvmVcpu) -> None:
     """After every exit, unless CR8 writes are intercepted: the guest may have changed CR8 without one."""
     if nested_svm_virtualize_tpr(vcpu) or svm_is_intercept(vcpu, hw.SVM_EXIT_WRITE_CR8):
+        return
+    if "no-cr8-sync" in vcpu.kvm.broken:
         return
     cr8 = vcpu.vmcb.v_tpr & 0xF
     if vcpu.apic.tpr >> 4 != cr8:
@@ -200,6 +201,7 @@ EXIT_HANDLERS: dict[int, Callable[[KvmVcpu], int]] = {
     hw.SVM_EXIT_DB: db_interception,
     hw.SVM_EXIT_MSR: msr_interception,
     hw.SVM_EXIT_HLT: kvm_emulate_halt,
+    hw.SVM_EXIT_IDLE_HLT: kvm_emulate_halt,
     hw.SVM_EXIT_WRITE_CR8: cr8_write_interception,
     hw.SVM_EXIT_NPF: npf_interception,
     hw.SVM_EXIT_IOIO: io_interception,
@@ -262,7 +264,8 @@ def svm_vcpu_reset(vcpu: KvmVcpu, init_event: bool) -> None:
 def init_vmcb(vcpu: KvmVcpu) -> None:
     """STGI and CLGI need not exit with vGIF, in newer releases once SVM is on. INIT takes no other intercept away."""
     vmcb, params = vcpu.vmcb01, vcpu.kvm.host.params
-    vmcb.intercepts |= INTERCEPTS
+    idle = "idle_hlt" in vcpu.kvm.host.features and vcpu.kvm.host.has("idle_hlt_intercept")
+    vmcb.intercepts |= INTERCEPTS | {hw.SVM_EXIT_IDLE_HLT if idle else hw.SVM_EXIT_HLT}
     if vcpu.apic.apicv_active and not vcpu.kvm.host.has("cr8_intercept_follows_avic"):
         vmcb.intercepts.discard(hw.SVM_EXIT_WRITE_CR8)
     vmcb.v_gif_enable, vmcb.v_nmi_enable = bool(params["vgif"]), bool(params.get("vnmi"))

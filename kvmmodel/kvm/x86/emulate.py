@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kvmmodel.events import KvmMmio
 from kvmmodel.kvm.apicv import kvm_apicv_activated
-from kvmmodel.kvm.ioapic import ioapic_in_range, ioapic_mmio_read, ioapic_mmio_write
+from kvmmodel.kvm.ioapic_registers import ioapic_in_range, ioapic_mmio_read, ioapic_mmio_write
 from kvmmodel.kvm.lapic.access import apic_mmio_in_range, apic_mmio_read, apic_mmio_write
 from kvmmodel.kvm.lapic.priority import kvm_lapic_set_tpr
 from kvmmodel.kvm.names import kernel
@@ -19,15 +19,21 @@ from kvmmodel.silicon.apic import APIC_DEFAULT_PHYS_BASE
 
 X86, EMULATE = "arch/x86/kvm/x86.c", "arch/x86/kvm/emulate.c"
 UD_VECTOR = 6
+LOW_MEMORY = 0xA0000  # below the VGA hole, all is memory
 
 
 @kernel("arch/x86/kvm/mmu/mmu.c")
 def kvm_mmu_page_fault(vcpu: KvmVcpu) -> int:
-    """A nested page fault outside memory: emulate the access. On the xAPIC page, AVIC may take it from here on."""
+    """A nested page fault. In memory, the page is mapped and that is all; else the access is emulated.
+
+    On the xAPIC page, AVIC may take accesses from here on.
+    """
     kvm = vcpu.kvm
+    if vcpu.regs.gpa < LOW_MEMORY:
+        return 1
     on_page = vcpu.regs.gpa & ~0xFFF == APIC_DEFAULT_PHYS_BASE
     if on_page and kvm.apic_access_memslot_enabled and kvm_apicv_activated(kvm):
-        kvm.apic_page_mapped = True
+        kvm.apic_page_mapped = not kvm.inhibits  # else an inhibit is on its way, and takes it away again
         return 1
     return x86_emulate_instruction(vcpu, "mmio")
 

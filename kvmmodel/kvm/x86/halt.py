@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
-from kvmmodel.kvm.runnable import kvm_vcpu_has_events, take_unhalt
+from kvmmodel.kvm.runnable import kvm_set_mp_state, kvm_vcpu_has_events, take_unhalt
 from kvmmodel.kvm.types import KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, KvmVcpu
 
 FILE = "arch/x86/kvm/x86.c"
@@ -22,5 +22,5 @@ def __kvm_emulate_halt(vcpu: KvmVcpu) -> int:
     waiting = vcpu.kvm.host.has("halt_tests_events") and (kvm_vcpu_has_events(vcpu) or vcpu.pv_unhalted)
     if waiting:
         take_unhalt(vcpu)
-    vcpu.mp_state = KVM_MP_STATE_RUNNABLE if waiting else KVM_MP_STATE_HALTED
+    kvm_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE if waiting else KVM_MP_STATE_HALTED)
     return 1

@@ -22,6 +22,7 @@ from kvmmodel.kvm.runnable import (
     kvm_apic_init_sipi_allowed,
     kvm_cpu_has_extint,
     kvm_cpu_has_injectable_intr,
+    kvm_set_mp_state,
 )
 from kvmmodel.kvm.smm import enter_smm, process_smi
 from kvmmodel.kvm.types import (
@@ -33,6 +34,7 @@ from kvmmodel.kvm.types import (
     QueuedInterrupt,
     trace,
 )
+from kvmmodel.silicon.apic import MSR_IA32_APICBASE_BSP
 
 X86, IRQ = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c"
 EBUSY = 16
@@ -43,6 +45,7 @@ def kvm_check_and_inject_events(vcpu: KvmVcpu) -> None:
     """First what was interrupted, then a new exception, SMI, NMI, IRQ. At most one of these per entry.
 
     What may go in but cannot yet makes the entry an immediate exit: KVM asks again before the guest runs on.
+    A debugger's KVM_GUESTDBG_BLOCKIRQ keeps SMIs, NMIs and interrupts out.
     """
     busy = vcpu.guest_mode and kvm_x86_ops.check_nested_events(vcpu) < 0
     _reinject(vcpu)
@@ -54,6 +57,8 @@ def kvm_check_and_inject_events(vcpu: KvmVcpu) -> None:
         vcpu.exception.pending, vcpu.exception.injected = False, True
         kvm_x86_ops.inject_exception(vcpu)
         can_inject = False
+    if vcpu.guestdbg_blockirq:
+        return
     for pending, inject in ((vcpu.smi_pending, _smi), (vcpu.nmi_pending, _nmi), (True, _irq)):
         if pending:
             allowed = inject(vcpu, can_inject)
@@ -159,6 +164,12 @@ def process_nmi(vcpu: KvmVcpu) -> None:
         kvm_make_request(KVM_REQ_EVENT, vcpu)
 
 
+@kernel(X86)
+def kvm_vcpu_is_bsp(vcpu: KvmVcpu) -> bool:
+    """By APIC_BASE, which guest and userspace can write: any number of vCPUs may say so."""
+    return vcpu.apic.apic_base & MSR_IA32_APICBASE_BSP != 0
+
+
 @kernel("arch/x86/kvm/lapic.c")
 def kvm_apic_accept_events(vcpu: KvmVcpu) -> None:
     """Take a waiting INIT or SIPI. An INIT waits for GIF and the end of SMM; a SIPI in such a state is lost."""
@@ -173,11 +184,11 @@ def kvm_apic_accept_events(vcpu: KvmVcpu) -> None:
     if apic.pending_init:
         apic.pending_init = False
         kvm_vcpu_reset(vcpu, True)
-        vcpu.mp_state = KVM_MP_STATE_RUNNABLE if vcpu.vcpu_id == 0 else KVM_MP_STATE_INIT_RECEIVED
+        kvm_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE if kvm_vcpu_is_bsp(vcpu) else KVM_MP_STATE_INIT_RECEIVED)
     if apic.pending_sipi:
         apic.pending_sipi = False
         if vcpu.mp_state == KVM_MP_STATE_INIT_RECEIVED:
-            vcpu.mp_state = KVM_MP_STATE_RUNNABLE
+            kvm_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE)
 
 
 @kernel(X86)

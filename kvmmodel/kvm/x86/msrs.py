@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.events import KvmMsr
+from kvmmodel.kvm.hyperv import is_synic_msr, synic_get_msr, synic_set_msr
 from kvmmodel.kvm.lapic.access import kvm_x2apic_msr_read, kvm_x2apic_msr_write
 from kvmmodel.kvm.lapic.eoi import kvm_lapic_set_pv_eoi
 from kvmmodel.kvm.lapic.state import kvm_apic_set_base
@@ -75,6 +76,8 @@ def kvm_set_msr_common(vcpu: KvmVcpu, index: int, data: int, host_initiated: boo
         return kvm_lapic_set_pv_eoi(vcpu, data)
     if index == MSR_EFER:
         return set_efer(vcpu, data)
+    if is_synic_msr(index):
+        return synic_set_msr(vcpu, index, data, host_initiated)
     return 1
 
 
@@ -100,4 +103,6 @@ def kvm_get_msr_common(vcpu: KvmVcpu, index: int) -> int | None:
         return vcpu.pv_eoi_msr
     if index == MSR_EFER:
         return vcpu.efer
+    if is_synic_msr(index):
+        return synic_get_msr(vcpu, index)
     return None

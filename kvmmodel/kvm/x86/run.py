@@ -8,6 +8,7 @@ from __future__ import annotations
 from kvmmodel.kvm.apicv import kvm_vcpu_update_apicv
 from kvmmodel.kvm.eoi_scan import vcpu_scan_ioapic
 from kvmmodel.kvm.host_irqs import take_irqs
+from kvmmodel.kvm.hyperv import exit_for_hyperv
 from kvmmodel.kvm.kvm_main import kvm_vcpu_halt, set_mode, wait_for_events
 from kvmmodel.kvm.lapic.eoi import kvm_lapic_sync_from_vapic, kvm_lapic_sync_to_vapic
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
@@ -18,6 +19,7 @@ from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import (
     KVM_REQ_APICV_UPDATE,
     KVM_REQ_EVENT,
+    KVM_REQ_HV_EXIT,
     KVM_REQ_IOAPIC_EOI_EXIT,
     KVM_REQ_MIGRATE_TIMER,
     KVM_REQ_SCAN_IOAPIC,
@@ -28,7 +30,7 @@ from kvmmodel.kvm.requests import (
     kvm_check_request,
     kvm_make_request,
 )
-from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable, take_unhalt
+from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable, kvm_set_mp_state, take_unhalt
 from kvmmodel.kvm.sched import schedule
 from kvmmodel.kvm.types import (
     EXITING_GUEST_MODE,
@@ -98,7 +100,7 @@ def vcpu_block(vcpu: KvmVcpu) -> Run:
     kvm_apic_accept_events(vcpu)
     if vcpu.mp_state == KVM_MP_STATE_HALTED:
         take_unhalt(vcpu)
-        vcpu.mp_state = KVM_MP_STATE_RUNNABLE
+        kvm_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE)
     return 1
 
 
@@ -116,6 +118,9 @@ def vcpu_enter_guest(vcpu: KvmVcpu) -> Run:
             return 0
         if kvm_check_request(KVM_REQ_SCAN_IOAPIC, vcpu):
             vcpu_scan_ioapic(vcpu)
+        if kvm_check_request(KVM_REQ_HV_EXIT, vcpu):
+            exit_for_hyperv(vcpu)
+            return 0
         if kvm_check_request(KVM_REQ_APICV_UPDATE, vcpu):
             yield from kvm_vcpu_update_apicv(vcpu)
     window = dm_request_for_irq_injection(vcpu) and kvm_cpu_accept_dm_intr(vcpu)

@@ -72,7 +72,7 @@ def test_clusters(dest, returned):
 @pytest.mark.parametrize(("dest", "returned"), [(0x01, 1), (0x11, 2), (0x80, -1)])
 def test_a_flat_and_a_cluster_vcpu_make_the_logical_map_unusable(dest, returned):
     """live 6.18.44: slow path; where nobody matches it says -1 (EPERM), the fast path would say 0."""
-    made = xapic(0x01, 0x11)
+    made = xapic(0x01, 0x11, avic=True)
     load(made.vcpus[1], {DFR: 0x0FFFFFFF})
     assert made.signal_msi(address(dest, logical=True), 0x41) == returned
     assert "LOGICAL_ID_ALIASED" in made.inhibits
@@ -104,7 +104,15 @@ def test_a_disabled_vcpu_leaves_a_hole_in_the_hash():
 def test_a_software_disabled_apic(data, returned):
     """live 6.18.44: refuses fixed vectors, takes NMI, INIT and SIPI."""
     made = vm()
+    load(made.vcpus[0], {SVR: 0xFF})
     assert (made.signal_msi(MSI, data), irr(made)) == (returned, [set()])
+
+
+@pytest.mark.parametrize(("vcpus", "returned"), [(1, 0), (2, 1)])
+def test_a_new_vcpu_is_not_in_the_map_before_the_next_one_is_made(vcpus, returned):
+    """live 6.18.44: its reset makes a map before KVM has it in its list; the NMI for ID 0 finds nobody."""
+    made = Host(kernel="6.18", avic=False).create_vm(vcpus)
+    assert made.signal_msi(MSI, 0x400) == returned
 
 
 def test_a_hardware_disabled_apic_takes_nothing():
@@ -186,7 +194,7 @@ def test_two_xapics_with_one_id(flags, returned, got):
 
 def test_an_id_that_nobody_has_while_ids_are_aliased():
     """live 6.18.44: without a map nobody matches: -1."""
-    made = xapic(1, 2)
+    made = xapic(1, 2, avic=True)
     for vcpu in made.vcpus:
         load(vcpu, {ID: 5 << 24})
     assert made.signal_msi(MSI, 0x41) == -1

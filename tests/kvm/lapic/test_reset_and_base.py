@@ -125,7 +125,7 @@ def test_requests_survive_software_disable_and_x2apic():
 
 def test_another_base_inhibits_apicv_for_good():
     """source 6.18.35: APIC_BASE_MODIFIED is sticky."""
-    made = vm()
+    made = vm(avic=True)
     made.vcpus[0].set_msr(APIC_BASE, 0xFEF00800)
     made.vcpus[0].set_msr(APIC_BASE, XAPIC)
     assert "APIC_BASE_MODIFIED" in made.inhibits

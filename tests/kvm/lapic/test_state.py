@@ -104,7 +104,7 @@ def test_only_a_page_of_1024_bytes_is_taken():
 
 def test_loading_a_page_moves_the_vcpu_in_the_map():
     """source 6.18.35: kvm_apic_set_state rebuilds the map; an ID that is not the vcpu_id inhibits APICv."""
-    made = vm(2)
+    made = vm(2, avic=True)
     load(made.vcpus[1], {ID: 5 << 24, SVR: 0x1FF})
     assert (made.signal_msi(0xFEE05000, 0x41), made.signal_msi(0xFEE01000, 0x41)) == (1, 0)
     assert "APIC_ID_MODIFIED" in made.inhibits

@@ -6,7 +6,12 @@ from kvmmodel.events import KvmAvicUnacceleratedAccess
 from kvmmodel.kvm.lapic.nodecode import kvm_apic_write_nodecode
 from kvmmodel.kvm.lapic.registers import LVT_MASKS
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.svm.avic.tables import FILE, avic_handle_dfr_update, avic_handle_ldr_update
+from kvmmodel.kvm.svm.avic.tables import (
+    FILE,
+    avic_handle_apic_id_update,
+    avic_handle_dfr_update,
+    avic_handle_ldr_update,
+)
 from kvmmodel.kvm.types import KvmVcpu, trace
 from kvmmodel.kvm.x86.emulate import x86_emulate_instruction
 from kvmmodel.kvm.x86.msrs import kvm_emulate_rdmsr, kvm_emulate_wrmsr
@@ -40,8 +45,10 @@ def avic_unaccelerated_access_interception(vcpu: KvmVcpu) -> int:
 
 @kernel(FILE)
 def avic_unaccel_trap_write(vcpu: KvmVcpu) -> int:
-    """The value is in the page: do what the register does. 0, up to 6.1: an LDR without a slot, to userspace."""
+    """The value is in the page: do what the register does. 0: an LDR, up to 5.15 an ID, has no place."""
     offset, host = vcpu.vmcb.exit_info_1 & 0xFF0, vcpu.kvm.host
+    if offset == hw.APIC_ID and not host.has("apic_id_inhibits") and not avic_handle_apic_id_update(vcpu):
+        return 0
     if offset == hw.APIC_LDR and not avic_handle_ldr_update(vcpu):
         return 0
     if offset == hw.APIC_DFR:

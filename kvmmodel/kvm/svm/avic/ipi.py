@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmmodel.events import KvmAvicDoorbell, KvmAvicIncompleteIpi, KvmAvicKickVcpuSlowpath
+from kvmmodel.events import KvmAvicDoorbell, KvmAvicIncompleteIpi, KvmAvicKickVcpuSlowpath, RingDoorbell
 from kvmmodel.kvm.host_irqs import ring
 from kvmmodel.kvm.kvm_main import kvm_vcpu_wake_up
 from kvmmodel.kvm.lapic.access import kvm_lapic_reg_write
@@ -12,10 +12,16 @@ from kvmmodel.kvm.lapic.nodecode import kvm_apic_write_nodecode
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode, kvm_lapic_get_reg
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.sched import cpu_of
-from kvmmodel.kvm.svm.avic.tables import FILE, logical_table
+from kvmmodel.kvm.svm.avic.tables import FILE, entry_of, logical_table
 from kvmmodel.kvm.types import Kvm, KvmLapic, KvmVcpu, trace
 from kvmmodel.silicon import apic as hw
-from kvmmodel.silicon.avic import INVALID_INT_TYPE, INVALID_TARGET, TARGET_NOT_RUNNING
+from kvmmodel.silicon.avic import (
+    INVALID_BACKING_PAGE,
+    INVALID_INT_TYPE,
+    INVALID_IPI_VECTOR,
+    INVALID_TARGET,
+    TARGET_NOT_RUNNING,
+)
 from kvmmodel.silicon.avic_tables import LOGICAL_GUEST_ID, LOGICAL_VALID, PHYSICAL_IS_RUNNING
 
 
@@ -25,6 +31,7 @@ def avic_ring_doorbell(vcpu: KvmVcpu) -> None:
     host = vcpu.kvm.host
     if vcpu.cpu != host.current.id:
         ring(host, cpu_of(host, vcpu.cpu))
+        trace(host, RingDoorbell, vcpu.vcpu_id, vcpu.cpu)
         if host.has("avic_doorbell_traced"):
             trace(host, KvmAvicDoorbell, vcpu.vcpu_id, vcpu.cpu)
 
@@ -74,7 +81,7 @@ def avic_kick_target_vcpus_fast(kvm: Kvm, source: KvmLapic, icrl: int, icrh: int
         avic_kick_vcpu_by_physical_id(kvm, dest, icrl)
         return True
     if not kvm.host.has("kick_fast_multi_target"):
-        return _kick_one_logical(kvm, source, dest, icrl)
+        return _kick_one_logical(kvm, source, dest, icrl, index)
     if x2apic:
         bitmap, cluster = dest & 0xFFFF, dest >> 16 << 4
     elif kvm_lapic_get_reg(source, hw.APIC_DFR) == hw.APIC_DFR_FLAT:
@@ -87,16 +94,22 @@ def avic_kick_target_vcpus_fast(kvm: Kvm, source: KvmLapic, icrl: int, icrh: int
     return True
 
 
-def _kick_one_logical(kvm: Kvm, source: KvmLapic, dest: int, icrl: int) -> bool:
-    """5.19 to 6.2: one target. In x2APIC mode the mask is the cluster's bits: of cluster 0, nobody is woken."""
+def _kick_one_logical(kvm: Kvm, source: KvmLapic, dest: int, icrl: int, index: int) -> bool:
+    """5.19 to 6.2: one target, whose slot the exit has to report. In x2APIC mode the mask is the cluster's bits.
+
+    So of cluster 0 nobody is woken there.
+    """
     if apic_x2apic_mode(source):
         return not dest & 0xFFFF0000
     flat = kvm_lapic_get_reg(source, hw.APIC_DFR) == hw.APIC_DFR_FLAT
     bitmap, cluster = (dest, 0) if flat else (dest & 0xF, dest >> 4 << 2)
     if bitmap.bit_count() > 1:
         return False
+    slot = cluster + bitmap.bit_length() - 1
+    if bitmap and slot != index:
+        return False
     if bitmap:
-        avic_kick_vcpu_by_logical_id(kvm, logical_table(kvm), cluster + bitmap.bit_length() - 1, icrl)
+        avic_kick_vcpu_by_logical_id(kvm, logical_table(kvm), slot, icrl)
     return True
 
 
@@ -130,8 +143,12 @@ def avic_incomplete_ipi_interception(vcpu: KvmVcpu) -> int:
             avic_kick_target_vcpus(vcpu.kvm, apic, icrl, icrh, index)
         else:
             _wake_those_not_running(vcpu.kvm, apic, icrl, icrh)
-    # INVALID_TARGET in 5.10: the IPI is lost. INVALID_BACKING_PAGE: a warning. INVALID_IPI_VECTOR: nothing.
-    return 1
+    elif reason == INVALID_BACKING_PAGE and "Invalid backing page" not in vcpu.kvm.dmesg:  # WARN_ONCE
+        vcpu.kvm.dmesg.append("Invalid backing page")
+    elif reason == INVALID_IPI_VECTOR and not host.has("incomplete_ipi_reason4_known"):
+        known = host.has("kick_fast_path")
+        vcpu.kvm.dmesg.append("Unknown avic incomplete IPI interception" if known else "Unknown IPI interception")
+    return 1  # INVALID_TARGET in 5.10: the IPI is lost
 
 
 def _emulate(vcpu: KvmVcpu, icrl: int, icrh: int) -> None:
@@ -148,5 +165,5 @@ def _emulate(vcpu: KvmVcpu, icrl: int, icrh: int) -> None:
 def _wake_those_not_running(kvm: Kvm, source: KvmLapic, icrl: int, icrh: int) -> None:
     """5.10 and 5.15."""
     for vcpu in _meant(kvm, source, icrl, icrh):
-        if not vcpu.avic_physical_id_entry & PHYSICAL_IS_RUNNING:
+        if not entry_of(vcpu) & PHYSICAL_IS_RUNNING:
             kvm_vcpu_wake_up(vcpu)

@@ -6,7 +6,7 @@ from kvmmodel.events import KvmAvicGaLog
 from kvmmodel.kvm.amd_iommu import AmdIrData, PiData, irq_set_vcpu_affinity
 from kvmmodel.kvm.kvm_main import kvm_vcpu_wake_up
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.svm.avic.tables import FILE, GA_LOG_INTR
+from kvmmodel.kvm.svm.avic.tables import FILE, GA_LOG_INTR, entry_of, ga_log_intr
 from kvmmodel.kvm.types import HostKernel, Kvm, KvmVcpu, trace
 from kvmmodel.silicon.avic_tables import PHYSICAL_HOST_ID, PHYSICAL_IS_RUNNING
 
@@ -30,9 +30,9 @@ def avic_pi_update_irte(kvm: Kvm, data: AmdIrData, old: KvmVcpu | None, vcpu: Kv
     host = kvm.host
     if vcpu is None or not (vcpu.apic.apicv_active or host.has("irte_tracked_while_inhibited")):
         return irq_set_vcpu_affinity(data, None)
-    entry = vcpu.avic_physical_id_entry
+    entry = entry_of(vcpu)
     running = entry & PHYSICAL_IS_RUNNING != 0
-    log = entry & GA_LOG_INTR != 0 or not host.has("ga_log_intr_when_blocking")
+    log = ga_log_intr(kvm, entry & GA_LOG_INTR != 0)
     cpu = entry & PHYSICAL_HOST_ID if running else None
     tag, page = ga_tag(kvm, vcpu), vcpu.avic_backing_page
     result = irq_set_vcpu_affinity(data, PiData(tag, vector, page, vcpu.apic.apicv_active, cpu, log))

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from kvmmodel.kvm.amd_iommu import amd_iommu_activate_guest_mode, amd_iommu_deactivate_guest_mode, amd_iommu_update_ga
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.svm.avic.tables import FILE, GA_LOG_INTR, avic_is_addressable_vcpu, with_host_id, write_is_running
+from kvmmodel.kvm.svm.avic.tables import (
+    FILE,
+    GA_LOG_INTR,
+    avic_is_addressable_vcpu,
+    entry_of,
+    ga_log_intr,
+    with_host_id,
+    write_is_running,
+)
 from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.silicon.avic_tables import PHYSICAL_IS_RUNNING
 
@@ -35,7 +43,7 @@ def __avic_vcpu_load(vcpu: KvmVcpu, action: str, running: bool = True) -> None:
     if not avic_is_addressable_vcpu(vcpu):
         return
     cpu = vcpu.kvm.host.current.id
-    entry = with_host_id(vcpu.avic_physical_id_entry, cpu)
+    entry = with_host_id(entry_of(vcpu), cpu)
     write_is_running(vcpu, entry if running else entry & ~PHYSICAL_IS_RUNNING)
     avic_update_iommu_vcpu_affinity(vcpu, cpu if running else None, action)
 
@@ -43,7 +51,7 @@ def __avic_vcpu_load(vcpu: KvmVcpu, action: str, running: bool = True) -> None:
 @kernel(FILE)
 def avic_vcpu_put(vcpu: KvmVcpu) -> None:
     """Nothing to do where it does not run by that account: it blocks, or is preempted while it does."""
-    if vcpu.avic_physical_id_entry & PHYSICAL_IS_RUNNING:
+    if entry_of(vcpu) & PHYSICAL_IS_RUNNING:
         __avic_vcpu_put(vcpu, "block" if kvm_vcpu_is_blocking(vcpu) else "run")
 
 
@@ -53,7 +61,7 @@ def __avic_vcpu_put(vcpu: KvmVcpu, action: str) -> None:
     if not avic_is_addressable_vcpu(vcpu):
         return
     avic_update_iommu_vcpu_affinity(vcpu, None, action)
-    entry = vcpu.avic_physical_id_entry & ~PHYSICAL_IS_RUNNING
+    entry = entry_of(vcpu) & ~PHYSICAL_IS_RUNNING
     write_is_running(vcpu, entry | GA_LOG_INTR if action == "block" else entry)
 
 
@@ -75,13 +83,12 @@ def avic_vcpu_unblocking(vcpu: KvmVcpu) -> None:
 @kernel(FILE, was={"5.10": "avic_update_iommu_vcpu_affinity"})
 def avic_update_iommu_vcpu_affinity(vcpu: KvmVcpu, cpu: int | None, action: str) -> None:
     """Tell every remapping entry that posts to this vCPU where it runs. ``cpu`` None: it does not run."""
-    host = vcpu.kvm.host
-    ga_log_intr = action == "block" or not host.has("ga_log_intr_when_blocking")
+    log = ga_log_intr(vcpu.kvm, action == "block")
     for data in vcpu.ir_list:
         if action != "toggle":
-            amd_iommu_update_ga(data, cpu, ga_log_intr)
+            amd_iommu_update_ga(data, cpu, log)
         elif cpu is not None:
-            amd_iommu_activate_guest_mode(data, cpu, ga_log_intr)
+            amd_iommu_activate_guest_mode(data, cpu, log)
         else:
             amd_iommu_deactivate_guest_mode(data)
 
@@ -91,6 +98,6 @@ def avic_set_pi_irte_mode(vcpu: KvmVcpu, active: bool) -> None:
     """Up to 6.12 the entries change their mode after the load, so they say not running until the next one."""
     for data in vcpu.ir_list:
         if active:
-            amd_iommu_activate_guest_mode(data, None, True)
+            amd_iommu_activate_guest_mode(data, None, ga_log_intr(vcpu.kvm, False))
         else:
             amd_iommu_deactivate_guest_mode(data)

@@ -41,6 +41,8 @@ def passed_msrs(host: HostKernel) -> tuple[frozenset[int], frozenset[int]]:
 @kernel(FILE, since="6.1", was={"6.1": "svm_set_x2apic_msr_interception", "6.18": "avic_set_x2apic_msr_interception"})
 def avic_set_x2apic_msr_interception(vcpu: KvmVcpu, intercept: bool) -> None:
     vmcb = vcpu.vmcb01
+    if intercept and "no-msr-intercept" in vcpu.kvm.broken:
+        return
     if x2avic_enabled(vcpu.kvm.host):
         vmcb.msr_reads, vmcb.msr_writes = (frozenset(), frozenset()) if intercept else passed_msrs(vcpu.kvm.host)
 

@@ -48,14 +48,26 @@ def logical_table(kvm: Kvm) -> dict[int, int]:
     return kvm.host.memory.tables[kvm.avic_logical_id_table]
 
 
+def entry_of(vcpu: KvmVcpu) -> int:
+    """KVM's own copy of the vCPU's entry. Up to 6.12 it has none, and whoever writes the table changes it."""
+    if vcpu.kvm.host.has("enable_ipiv"):
+        return vcpu.avic_physical_id_entry
+    return physical_table(vcpu.kvm).get(vcpu.avic_physical_id, 0)
+
+
 def write_is_running(vcpu: KvmVcpu, entry: int) -> None:
     """Of both copies. With IPI virtualization off the processor sees nobody run, so every IPI exits."""
     ipiv = vcpu.kvm.host.params.get("enable_ipiv", True)
     vcpu.avic_physical_id_entry = entry
     seen = entry & ~GA_LOG_INTR if ipiv else entry & ~(GA_LOG_INTR | PHYSICAL_IS_RUNNING)
-    physical_table(vcpu.kvm)[vcpu.vcpu_id] = seen
+    physical_table(vcpu.kvm)[vcpu.avic_physical_id] = seen
     running = entry & PHYSICAL_IS_RUNNING != 0
     trace(vcpu.kvm.host, AvicIsRunning, vcpu.vcpu_id, running, running and ipiv)
+
+
+def ga_log_intr(kvm: Kvm, blocking: bool) -> bool:
+    """Whether an entry that posts to a vCPU which does not run shall log it. Up to 6.12: in any case."""
+    return (blocking or not kvm.host.has("ga_log_intr_when_blocking")) and "no-ga-log" not in kvm.broken
 
 
 def with_host_id(entry: int, cpu: int) -> int:
@@ -112,6 +124,27 @@ def avic_handle_ldr_update(vcpu: KvmVcpu) -> bool:
     return False
 
 
+@kernel(FILE, until="6.1")
+def avic_handle_apic_id_update(vcpu: KvmVcpu) -> bool:
+    """5.10 and 5.15: the guest has another xAPIC ID, and its entry goes where that says. False: there is no such place.
+
+    Each time it is called it takes the entry from where the vcpu_id says. So the second call for one ID finds nothing
+    there and loses the entry; an ID that goes back to the vcpu_id is not noticed; and another vCPU's entry is
+    overwritten.
+    """
+    ident, table = kvm_xapic_id(vcpu.apic), physical_table(vcpu.kvm)
+    if vcpu.vcpu_id == ident:
+        return True
+    if ident > AVIC_MAX_PHYSICAL_ID:
+        return False
+    vcpu.avic_physical_id_entry = table[ident] = table.get(vcpu.vcpu_id, 0)
+    table[vcpu.vcpu_id] = 0
+    vcpu.avic_physical_id = ident
+    if vcpu.ldr_reg:
+        avic_handle_ldr_update(vcpu)
+    return True
+
+
 @kernel(FILE)
 def avic_handle_dfr_update(vcpu: KvmVcpu) -> None:
     """Another model of logical IDs: the old slot is no longer its own; the LDR write that follows gives it another."""
@@ -123,6 +156,8 @@ def avic_handle_dfr_update(vcpu: KvmVcpu) -> None:
 
 @kernel(FILE, was={"5.10": "avic_post_state_restore", "6.1": "avic_apicv_post_state_restore"})
 def avic_apicv_post_state_restore(vcpu: KvmVcpu) -> None:
-    """Catch up with a DFR and an LDR that changed while nothing told KVM's driver of it."""
+    """Catch up with an ID, a DFR and an LDR that changed while nothing told KVM's driver of it."""
+    if not vcpu.kvm.host.has("apic_id_inhibits") and not avic_handle_apic_id_update(vcpu):
+        return
     avic_handle_dfr_update(vcpu)
     avic_handle_ldr_update(vcpu)

@@ -41,5 +41,6 @@ def avic_init_backing_page(vcpu: KvmVcpu) -> int:
         kvm_alloc_apic_access_page(kvm)
     vcpu.avic_backing_page = memory.alloc()
     memory.pages[vcpu.avic_backing_page] = vcpu.apic
+    vcpu.avic_physical_id = vcpu.vcpu_id
     vcpu.avic_physical_id_entry = physical_table(kvm)[vcpu.vcpu_id] = physical_entry(vcpu.avic_backing_page)
     return 0

@@ -1,0 +1,70 @@
+"""How the processor takes interrupts: deliveries that an exit cuts short, and HLT that exits only when idle."""
+
+import pytest
+
+from kvmmodel import Host
+from kvmmodel.events import KvmExit
+from kvmmodel.guest.cpu import Level
+from kvmmodel.guest.execute import execute
+from kvmmodel.guest.insn import Insn
+from kvmmodel.silicon import vmcb as hw
+
+VECTOR = 0x43
+SELF_IPI = 0x83F
+
+
+def machine(cpu="zen4", kernel="7.3", avic=True, **kwargs):
+    return Host(cpu, kernel, avic=avic, **kwargs).create_vm(vcpus=1, boot=True)
+
+
+def at_hlt(inside):
+    """HLT fetched, and not executed yet."""
+    hlt = Insn("hlt")
+    inside.levels.append(Level(iter(()), insn=hlt))
+    return hlt
+
+
+@pytest.mark.parametrize("avic", [False, True])
+@pytest.mark.parametrize("told", ["reported", "silent"])
+def test_a_delivery_cut_short_is_made_good_once(avic, told):
+    """EXITINTINFO brings the vector back to KVM, which injects it again; without it the processor has it still."""
+    vm = machine(avic=avic, open_points={"avic_exitintinfo": told})
+    guest = vm.vcpus[0].guest
+    guest.unmap_stack()
+    guest.wrmsr(SELF_IPI, VECTOR)
+    vm.run()
+    assert guest.handled == {VECTOR: 1}
+    exits = [e for e in vm.trace.events if isinstance(e, KvmExit) and e.reason == "npf"]
+    assert [e.intr_info & 0xFF for e in exits] == [0 if avic and told == "silent" else VECTOR]
+
+
+def test_idle_hlt_stays_in_the_guest_while_an_interrupt_waits():
+    """With IF clear it waits in HLT; when it can be taken, HLT is done with."""
+    vcpu = machine("zen5,+idle_hlt", "6.18", avic=False).vcpus[0]
+    inside, vmcb = vcpu.inside, vcpu.inside.vmcb
+    vmcb.v_irq, vmcb.v_intr_prio, vmcb.rflags_if = True, 4, False
+    hlt = at_hlt(inside)
+    assert execute(inside, hlt) is None
+    assert inside.levels[-1].insn is hlt
+    vmcb.rflags_if = True
+    assert execute(inside, hlt) is None
+    assert inside.levels[-1].insn is None
+
+
+@pytest.mark.parametrize(("kernel", "reason"), [("6.12", "hlt"), ("6.18", "idle-halt")])
+def test_idle_hlt_exits_when_nothing_waits(kernel, reason):
+    """Its exit is KVM's to ask for, which it does since 6.18."""
+    vm = machine("zen5,+idle_hlt", kernel)
+    vm.vcpus[0].guest.hlt()
+    vm.run()
+    assert [e.reason for e in vm.trace.events if isinstance(e, KvmExit)] == [reason]
+
+
+@pytest.mark.parametrize(("counted", "code"), [("counted", None), ("ignored", hw.SVM_EXIT_IDLE_HLT)])
+def test_whether_the_backing_page_counts_as_pending_is_an_open_point(counted, code):
+    vm = machine("zen5,+idle_hlt", "6.18", open_points={"idle_hlt_counts_avic_irr": counted})
+    inside = vm.vcpus[0].inside
+    vm.vcpus[0].guest.cli()
+    vm.vcpus[0].guest.wrmsr(SELF_IPI, VECTOR)
+    hlt = at_hlt(inside)
+    assert execute(inside, hlt) == code

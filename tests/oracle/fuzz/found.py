@@ -1,0 +1,25 @@
+"""Cases in which the model and the kernel once differed, by what it was about. Each is a test now."""
+
+from __future__ import annotations
+
+from tests.oracle.fuzz.case import Case
+
+FOUND = {
+    "a vCPU that was just created is not in the map yet": Case((("msi", 0xFEE00000, 0x341),)),
+    "the BSP is who says so in APIC_BASE": Case(
+        (("wrmsr", 1, 0x1B, 0xFEE00D00), ("msi", 0xFEE01000, 0x541)),
+        vcpus=2,
+        api=1,
+    ),
+    "a count is 32 bits, though a page brought a smaller divisor": Case(
+        (
+            ("lapic", 0, ((0x320, 0x10000), (0x380, 0xFFFFFFFF), (0x390, 0xFFFFFFFF), (0x3E0, 1))),
+            ("lapic", 0, ((0x320, 0x60041), (0x380, 0xFFFFFFFF), (0x390, 0), (0x3E0, 0))),
+        )
+    ),
+    "a kick is used up when the vCPU is made runnable": Case(
+        (("lapic", 0, ((0xF0, 0x1FF),)), ("msi", 0xFEE01000, 0x341), ("mp", 1, 0), ("mp", 1, 3)),
+        vcpus=2,
+        api=1,
+    ),
+}
