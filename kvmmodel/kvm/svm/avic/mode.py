@@ -11,7 +11,13 @@ from kvmmodel.kvm.lapic.access import READABLE, XAPIC_ONLY
 from kvmmodel.kvm.lapic.registers import LVT_MASKS, apic_x2apic_mode
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import KVM_REQ_TLB_FLUSH_CURRENT, kvm_make_request
-from kvmmodel.kvm.svm.avic.load import __avic_vcpu_load, __avic_vcpu_put, avic_set_pi_irte_mode
+from kvmmodel.kvm.svm.avic.load import (
+    __avic_vcpu_load,
+    __avic_vcpu_put,
+    avic_set_pi_irte_mode,
+    avic_vcpu_load,
+    avic_vcpu_put,
+)
 from kvmmodel.kvm.svm.avic.tables import FILE, __avic_get_max_physical_id, avic_apicv_post_state_restore
 from kvmmodel.kvm.svm.intercepts import svm_clr_intercept, svm_set_intercept
 from kvmmodel.kvm.svm.predicates import vmcb12_is_intercept
@@ -124,5 +130,5 @@ def avic_refresh_apicv_exec_ctrl(vcpu: KvmVcpu) -> None:
         (__avic_vcpu_load if active else __avic_vcpu_put)(vcpu, "toggle")
         return
     if host.has("apicv_update_by_request"):  # not in 5.10, whose IsRunning stays as it was
-        (__avic_vcpu_load if active else __avic_vcpu_put)(vcpu, "run")
+        (avic_vcpu_load if active else avic_vcpu_put)(vcpu)
     avic_set_pi_irte_mode(vcpu, active)

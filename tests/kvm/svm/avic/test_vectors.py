@@ -9,6 +9,7 @@ from kvmmodel import Host
 from kvmmodel.events import (
     AvicClearIsr,
     AvicDoorbell,
+    AvicIsRunning,
     AvicLookup,
     AvicMode,
     AvicRing,
@@ -425,6 +426,36 @@ def test_t19_an_inhibit_that_a_blocked_vcpu_has_not_seen(kernel):
     assert ("EVENT" in before, "EVENT" in after) == (False, True)
     assert not made.vcpus[1].apicv_active
     assert handled(made)[1] == {V: 1}
+
+
+@pytest.mark.parametrize(("kernel", "on_the_way_out"), [("5.10", True), ("5.15", True), ("6.1", False), ("7.3", False)])
+def test_t19_up_to_5_15_a_vcpu_that_wakes_up_follows_before_it_counts_as_running(kernel, on_the_way_out):
+    """15.1, and a mail of October 2021 that shows svm_vcpu_unblocking. Catches the request left for the entry there."""
+    made = vm(2, kernel)
+    block(made, 1)
+    made.create_pit2()
+    made.run()
+    clear(made)
+    icr(made, V, 1)
+    own = [e for e in events(made, AvicIsRunning, AvicMode) if e.vcpu_id == 1]
+    first = next(e for e in own if isinstance(e, AvicMode) or e.running)
+    assert isinstance(first, AvicMode) == on_the_way_out
+    assert handled(made)[1] == ({} if kernel == "5.10" else {V: 1})  # 5.10 makes no KVM_REQ_EVENT for it
+
+
+@pytest.mark.parametrize(("kernel", "marked"), [("5.15", False), ("6.1", True), ("7.3", True)])
+def test_up_to_5_15_one_made_while_avic_was_inhibited_counts_as_running_once_it_has_slept(kernel, marked):
+    """source svm_create_vcpu, as a mail of October 2021 shows it: avic_is_running is set if AVIC is not inhibited."""
+    made = vm(1, kernel, pit="reinject")
+    made.reinject_control(False)
+    made.vcpus[0].nmi()
+    made.run()
+    assert made.vcpus[0].apicv_active
+    assert running(made, 0)[1] == marked
+    block(made, 0)
+    made.vcpus[0].nmi()
+    made.run()
+    assert running(made, 0)[1]
 
 
 @pytest.mark.parametrize("kernel", X2AVIC)
