@@ -66,6 +66,7 @@ def __kvm_set_or_clear_apicv_inhibit(kvm: Kvm, reason: str, on: bool) -> None:
 
     They are asked before the mask changes, and wait for that. 5.10 changed it first, and updated the caller itself.
     """
+    take_update_lock(kvm)
     host, before = kvm.host, bool(kvm.inhibits)
     if not any(one.id == reason and one.avic for one in reasons(host.kernel)):
         return
@@ -86,8 +87,12 @@ def __kvm_set_or_clear_apicv_inhibit(kvm: Kvm, reason: str, on: bool) -> None:
         caller = host.current.running_vcpu if not host.has("apicv_update_by_request") else None
     if not host.has("apic_page_zapped"):
         kvm.apic_access_memslot_enabled = not after  # 5.10 has the memory slot come and go
-    kvm_make_all_cpus_request(kvm, KVM_REQ_APICV_UPDATE, caller)
+    old = kvm.inhibits
+    if kvm_make_all_cpus_request(kvm, KVM_REQ_APICV_UPDATE, caller):
+        host.current.now += host.costs["ipi"]  # KVM_REQUEST_WAIT: until all have left the guest
     kvm.inhibits = after
+    if host.has("apicv_update_kicks_first"):
+        kvm.inhibits_before, kvm.inhibits_written = old, host.current.now
     if after:
         kvm.apic_page_mapped = False  # kvm_zap_gfn_range, or gone with its memory slot
     if caller is not None:
@@ -99,6 +104,7 @@ def kvm_inc_or_dec_irq_window_inhibit(kvm: Kvm, inc: bool) -> None:
     """Count the vCPUs that wait for a window. With another reason there, IRQWIN follows at the next change."""
     if not enable_apicv(kvm.host):
         return
+    take_update_lock(kvm)
     kvm.apicv_nr_irq_window_req += 1 if inc else -1
     if kvm.inhibits - {IRQWIN}:
         return
@@ -106,9 +112,15 @@ def kvm_inc_or_dec_irq_window_inhibit(kvm: Kvm, inc: bool) -> None:
         __kvm_set_or_clear_apicv_inhibit(kvm, IRQWIN, inc)
 
 
+def take_update_lock(kvm: Kvm) -> None:
+    """apicv_update_lock, to read or to write: it is free when the last writer's vCPUs have all left the guest."""
+    kvm.host.current.now = max(kvm.host.current.now, kvm.inhibits_written)
+
+
 @kernel(X86)
 def kvm_apicv_activated(kvm: Kvm) -> bool:
-    return not kvm.inhibits
+    """The mask as it is now: one that a writer waits to write is not seen yet."""
+    return not (kvm.inhibits_before if kvm.host.current.now < kvm.inhibits_written else kvm.inhibits)
 
 
 @kernel(X86, since="6.1")
@@ -122,6 +134,7 @@ def kvm_vcpu_apicv_activated(vcpu: KvmVcpu) -> bool:
 def __kvm_vcpu_update_apicv(vcpu: KvmVcpu) -> None:
     """The vCPU follows. An interrupt that came while AVIC was active made no request, so going inactive makes one."""
     apic, host = vcpu.apic, vcpu.kvm.host
+    take_update_lock(vcpu.kvm)
     activate = kvm_vcpu_apicv_activated(vcpu)
     if host.has("apicv_apic_disabled"):
         activate = activate and kvm_apic_hw_enabled(apic)

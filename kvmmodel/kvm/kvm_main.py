@@ -61,11 +61,13 @@ def kvm_vcpu_exiting_guest_mode(vcpu: KvmVcpu) -> str:
 
 
 @kernel(FILE)
-def kvm_make_all_cpus_request(kvm: Kvm, request: int, but: KvmVcpu | None = None) -> None:
-    """Every vCPU: the request, and those in the guest are called out of it. Nobody is woken (KVM_REQUEST_NO_WAKEUP)."""
-    for vcpu in kvm.vcpus:
-        if vcpu is not but:
-            kvm_make_vcpu_request(vcpu, request)
+def kvm_make_all_cpus_request(kvm: Kvm, request: int, but: KvmVcpu | None = None) -> bool:
+    """Every vCPU: the request, and those in the guest are called out of it. Nobody is woken (KVM_REQUEST_NO_WAKEUP).
+
+    True if an IPI was sent.
+    """
+    called = [kvm_make_vcpu_request(vcpu, request) for vcpu in kvm.vcpus if vcpu is not but]
+    return any(called)
 
 
 @kernel(FILE)
@@ -74,11 +76,13 @@ def kvm_make_vcpus_request_mask(kvm: Kvm, request: int, vcpus: Sequence[KvmVcpu]
         kvm_make_vcpu_request(vcpu, request)
 
 
-def kvm_make_vcpu_request(vcpu: KvmVcpu, request: int) -> None:
+def kvm_make_vcpu_request(vcpu: KvmVcpu, request: int) -> bool:
     host = vcpu.kvm.host
     kvm_make_request(request, vcpu)
-    if kvm_vcpu_exiting_guest_mode(vcpu) == IN_GUEST_MODE and vcpu.cpu != host.current.id:
+    called = kvm_vcpu_exiting_guest_mode(vcpu) == IN_GUEST_MODE and vcpu.cpu != host.current.id
+    if called:
         native_send_call_func_ipi(host, cpu_of(host, vcpu.cpu))
+    return called
 
 
 @kernel("arch/x86/kvm/x86.c")
@@ -160,7 +164,10 @@ def kvm_vcpu_block(vcpu: KvmVcpu) -> Run:
         if kvm_vcpu_check_block(vcpu) < 0:
             break
         trace(vcpu.kvm.host, Block, vcpu.vcpu_id)
-        vcpu.task.state = "blocked"
+        if vcpu.task.interruptible:
+            vcpu.task.state = "blocked"
+        elif not vcpu.kvm.host.current.queue:
+            continue  # woken since that look: schedule() returns at once, as nobody else wants the CPU
         yield from schedule(vcpu)
     vcpu.task.interruptible = False
     vcpu.wait = None

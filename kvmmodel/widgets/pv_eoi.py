@@ -131,14 +131,15 @@ def ended(vector: str, avic: str, way: str, kernel: str = "6.12") -> tuple[int, 
 
 def pv_eoi_ends(kernel: str = "6.12") -> Html:
     """For each vector and way: who ends it with AVIC off, inhibited and on, and whether that takes an exit."""
-    names = ("vector", "EOI", *(f"AVIC {label}" for label, _ in AVICS))
+    names = ("vector", "PV EOI", *(label for label, _ in AVICS))
     rows = []
     for label, vector in VECTORS:
-        for how, way in WAYS:
+        for _, way in WAYS:
+            how = "yes" if way == "paravirtual" else "no"
             cells = [el("td", _who(*ended(vector, avic, way, kernel)[:3])) for _, avic in AVICS]
             rows.append(el("tr", el("th", label, scope="row"), el("td", how), *cells))
     head = el("tr", *(el("th", name, scope="col") for name in names))
-    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table"))
+    return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table km-six"))
 
 
 def _who(bit: int, kvm: int, hardware: int) -> str:

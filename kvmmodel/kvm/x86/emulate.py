@@ -34,7 +34,7 @@ def kvm_mmu_page_fault(vcpu: KvmVcpu) -> int:
         return 1
     on_page = vcpu.regs.gpa & ~0xFFF == APIC_DEFAULT_PHYS_BASE
     if on_page and kvm.apic_access_memslot_enabled and kvm_apicv_activated(kvm):
-        kvm.apic_page_mapped = True
+        kvm.apic_page_mapped = not kvm.inhibits  # else an inhibit is on its way, and takes it away again
         return 1
     return x86_emulate_instruction(vcpu, "mmio")
 
