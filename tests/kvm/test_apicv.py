@@ -324,7 +324,8 @@ def test_a_software_disabled_apic_is_no_reason():
 
 
 @pytest.mark.parametrize(
-    ("series", "kept"), [("5.10", True), ("5.15", True), ("6.1.15", True), ("6.1.16", False), ("6.12", False), ("7.3", False)]
+    ("series", "kept"),
+    [("5.10", True), ("5.15", True), ("6.1.15", True), ("6.1.16", False), ("6.12", False), ("7.3", False)],
 )
 def test_activating_it_forgets_the_highest_vector_in_service(series, kept):
     """source kvm_apic_update_apicv: 5.15.100 leaves the cache. Then KVM never hears that the processor ended it."""

@@ -141,9 +141,7 @@ def test_an_entry_for_a_vcpu_that_does_not_run_names_no_core(kernel):
     assert (device.irte.guest_mode, device.irte.destination) == (True, 0)
 
 
-@pytest.mark.parametrize(
-    ("kernel", "written"), [*((k, [False, True]) for k in OLDER), *((k, [True]) for k in NEWER)]
-)
+@pytest.mark.parametrize(("kernel", "written"), [*((k, [False, True]) for k in OLDER), *((k, [True]) for k in NEWER)])
 def test_up_to_6_12_an_entry_is_posted_first_and_gets_the_core_then(kernel, written):
     """source svm_ir_list_add, 6.1.176 and 6.12.117: amd_iommu_update_ga behind the activation. 7.3.4: one write."""
     vm, _ = assigned(kernel)

@@ -96,7 +96,15 @@ def test_r13_a_nested_exit_switches_avic_on_before_the_next_entry(kernel):
 
 @pytest.mark.parametrize(
     ("kernel", "mended"),
-    [("6.1.176", False), ("6.1.183", True), ("6.6", False), ("6.12", True), ("6.18", False), ("7.2", True), ("7.3", True)],
+    [
+        ("6.1.176", False),
+        ("6.1.183", True),
+        ("6.6", False),
+        ("6.12", True),
+        ("6.18", False),
+        ("7.2", True),
+        ("7.3", True),
+    ],
 )
 @pytest.mark.parametrize("bitmap", [False, True])
 def test_an_inhibit_while_l2_runs_left_the_x2apic_msrs_open_if_l1_has_an_msr_bitmap(bitmap, kernel, mended):
