@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from kvmmodel.events import AvicLookup, AvicSetIrr, AvicTake, Block, HandlerEnter, Instruction, SetIrr, VmRun
 from kvmmodel.guest.program import parse
 from kvmmodel.silicon.avic_tables import PHYSICAL_HOST_ID, PHYSICAL_IS_RUNNING
-from tests.machine.avic_guests import MODES, PAGE, PIC_BASE, PIC_LINE, TIMER, ready
+from tests.machine.avic_guests import MODES, PAGE, PIC_BASE, PIC_LINE, SOME_VECTORS, TIMER, ready
 from tests.machines import RELEASES
 
-VECTOR = st.integers(0x40, 0xE0)
+VECTOR = st.sampled_from(SOME_VECTORS)
 BODIES = {
     "early": ("eoi", "sti", "spin 1500", "cli"),
     "nested": ("sti", "spin 2500", "cli", "eoi"),
@@ -26,13 +26,13 @@ SHORT = st.sampled_from([0x40000, 0x80000, 0xC0000])
 STEP = st.one_of(
     st.tuples(st.sampled_from(["ipi", "ipi", "logical", "lowest"]), st.integers(0, 15), VECTOR),
     st.tuples(st.just("short"), SHORT, VECTOR),
-    st.tuples(st.just("msi"), st.integers(0, 3), VECTOR),
+    st.tuples(st.sampled_from(["msi", "msi", "burn"]), st.integers(0, 3), VECTOR),
     st.tuples(st.sampled_from(["spin", "deadline"]), st.integers(100, 6000), st.just(0)),
     st.tuples(st.just("write_cr8"), st.integers(0, 14), st.just(0)),
     st.tuples(st.sampled_from(["cli", "sti", "hlt", "nop"]), st.just(0), st.just(0)),
-    st.tuples(st.sampled_from(["pit", "extint"]), st.integers(0, 1), st.just(0)),
+    st.tuples(st.sampled_from(["pit", "pit", "extint"]), st.just(0), st.integers(0x40, 0x60)),
 )
-PROGRAMS = st.lists(st.lists(STEP, max_size=10), min_size=1, max_size=4)
+PROGRAMS = st.lists(st.lists(STEP, min_size=2, max_size=12), min_size=1, max_size=4)
 SENT = re.compile(r"WRMSR 0x830 = (\w+)|MOV \[0xfee00(3[01]0)\] = (\w+)")
 
 
@@ -45,8 +45,8 @@ def lines(step, count, x2apic):
         if x2apic:
             return [f"wrmsr ICR {dest << 32 | low}"]
         return [f"mmio_write {PAGE + 0x310} {dest << 24}", f"mmio_write {PAGE + 0x300} {low}"]
-    if op in ("msi", "pit", "extint"):
-        return [f"mark {op} {a % count if op == 'msi' else a} {vector}"]
+    if op in ("msi", "burn", "pit", "extint"):
+        return [f"mark {op} {a % count} {vector}"]
     if op == "hlt":
         return ["sti", "hlt"]
     return [f"{op} {a}"] if op in ("spin", "deadline", "write_cr8") else [op]
@@ -104,20 +104,31 @@ class Watch:
         if active and self.made.host.kernel.has("apicv_update_by_request"):  # 5.10 lets it be stale
             assert self.entry(who) & PHYSICAL_IS_RUNNING == PHYSICAL_IS_RUNNING * self.ipiv
             assert not self.ipiv or self.entry(who) & PHYSICAL_HOST_ID == vcpu.cpu
-        elif self.made.host.params["avic"] and self.made.host.kernel.has("apicv_update_by_request"):
+        elif not active:
+            self.not_running(who)
+        for other in self.made.vcpus if active else ():
+            assert not self.entry(other.id) & PHYSICAL_IS_RUNNING or self.on_a_core(other.id)
+
+    def not_running(self, who):
+        """A vCPU that sleeps, is in userspace, or has AVIC off."""
+        if self.made.host.params["avic"] and self.made.host.kernel.has("apicv_update_by_request"):
             assert not self.entry(who) & PHYSICAL_IS_RUNNING
 
     def asleep(self, who):
         """Nobody may take it for running, and it has no reason not to sleep."""
-        if self.made.host.params["avic"] and self.made.host.kernel.has("apicv_update_by_request"):
-            assert not self.entry(who) & PHYSICAL_IS_RUNNING
+        self.not_running(who)
         assert not deliverable(self.made.vcpus[who])
 
     def looked_up(self, event):
         thread = self.made.machine.threads[f"vcpu{event.apic_id}"]
         if event.running:
             assert thread.vcpu.wait is None or thread.vcpu.task.state != "blocked"
-            assert self.made.machine.host.cpus[thread.vcpu.cpu].current is thread.task
+            assert self.on_a_core(event.apic_id)
+
+    def on_a_core(self, who):
+        """Its thread is neither asleep nor preempted."""
+        thread = self.made.machine.threads[f"vcpu{who}"]
+        return self.made.machine.host.cpus[thread.vcpu.cpu].current is thread.task
 
     def sends(self, event):
         """Which vectors an ICR write must bring to whom."""
@@ -169,14 +180,17 @@ def play(mode, kernel, programs, bodies, avic):
     watch = Watch(made, mode)
 
     def on_exit(vcpu):
+        watch.not_running(vcpu.vcpu_id)
         kind, port, value = vcpu.exit or ("", 0, 0)
         if kind != "io" or port != 0xE0:
             return
         op, a, vector = made.world.marks[value].split()
         if op == "msi":
             made.signal_msi(PAGE | int(a) << 12, int(vector))
+        elif op == "burn":
+            made.burn(int(a), 100 * int(vector))
         elif op == "pit":
-            made.reinject_control(a == "1")
+            made.reinject_control(int(vector) > 0x50)
         else:
             made.irq_line(PIC_LINE, True)
             made.irq_line(PIC_LINE, False)
@@ -184,7 +198,7 @@ def play(mode, kernel, programs, bodies, avic):
     made.user_exits.append(on_exit)
     for number, steps in enumerate(programs):
         made.world.idt[number] = {**bodies, **({PIC_BASE + PIC_LINE: "pic"} if number == 0 else {})}
-        wanted = [("ipi", step[1], step[2] or 0x50) if spoilt.get(step[0]) else step for step in steps]
+        wanted = [("ipi", *step[1:]) if spoilt.get(step[0]) else step for step in steps]
         made.execute(number, [line for step in wanted for line in lines(step, len(programs), MODES[mode][1])])
     made.run()
     for _ in range(12):  # who halted and is not woken: an NMI does it, until all are through

@@ -16,7 +16,13 @@ from tests.oracle.fuzz.histogram import Histogram
 SHRINKING_S = 60
 
 
-def search(number: int, examples: int, histogram: Histogram, seen: Callable[[Exception], None] = lambda _: None) -> str | None:
+class Enough(KeyboardInterrupt):
+    """Hypothesis has had its time: it goes no further for this, and for nothing less."""
+
+
+def search(
+    number: int, examples: int, histogram: Histogram, seen: Callable[[Exception], None] = lambda _: None
+) -> str | None:
     """Run so many cases of this seed. What differs in the smallest case that does, None: nothing does.
 
     ``seen`` is told the first difference: to make it smaller takes a minute.
@@ -38,9 +44,7 @@ def search(number: int, examples: int, histogram: Histogram, seen: Callable[[Exc
     def run(case: Case) -> None:
         nonlocal until
         if worst and time.monotonic() > until:
-            if case == worst[0][0]:
-                raise worst[0][1]
-            return  # enough: what is the smallest up to now is not looked at again
+            raise Enough
         try:
             check(case, None if worst else histogram)
         except Exception as error:
@@ -52,7 +56,7 @@ def search(number: int, examples: int, histogram: Histogram, seen: Callable[[Exc
 
     try:
         run()
-    except Exception:
+    except (Exception, Enough):
         if not worst:
             raise
         return told(*worst[0])

@@ -145,6 +145,8 @@ def avic_incomplete_ipi_interception(vcpu: KvmVcpu) -> int:
     icrh, icrl = info.exit_info_1 >> 32, info.exit_info_1 & 0xFFFFFFFF
     reason, index = info.exit_info_2 >> 32, info.exit_info_2 & _index_mask(host)
     trace(host, KvmAvicIncompleteIpi, vcpu.vcpu_id, icrh, icrl, reason, index)
+    if "no-avic-exits" in vcpu.kvm.broken:
+        return 1
     if reason == INVALID_INT_TYPE or (reason == INVALID_TARGET and host.has("incomplete_ipi_reason2_emulated")):
         _emulate(vcpu, icrl, icrh)
     elif reason == TARGET_NOT_RUNNING:

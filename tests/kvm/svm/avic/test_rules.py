@@ -791,3 +791,16 @@ def test_r14_the_first_reason_calls_all_out_and_the_last_lets_them_back(kernel):
     assert events(made, AvicMode, VmExit) == []
     inhibit(made, False, reason="IRQWIN" if kernel not in COUNTED else "PIT_REINJ")
     assert sorted(e.vcpu_id for e in events(made, AvicMode) if e.mode == "xavic") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kernel", X2AVIC)
+def test_r7_an_ipi_to_itself_from_the_fast_path_rings_nobody(kernel):
+    """R7: the WRMSR fast path delivers while the mode is still IN_GUEST_MODE; the core is its own. VMRUN takes it.
+
+    Catches a doorbell to the core that the sender runs on.
+    """
+    made = vm(2, kernel, cpu=NO_X2AVIC)
+    icr(made, V, 0)
+    assert [(e.vcpu_id, e.mode) for e in events(made, ReadMode)] == [(0, "IN_GUEST_MODE")]
+    assert events(made, KvmAvicDoorbell, AvicDoorbell, WakeUp) == []
+    assert handled(made) == [{V: 1}, {}]
