@@ -184,7 +184,8 @@ def kvm_apic_update_apicv(apic: KvmLapic) -> None:
     """Refresh what is cached of IRR and ISR. With APICv nothing can be: the processor changes both.
 
     irr_pending true is a hint, made exact by apic_clear_irr. Some releases left it as it was, so an IRR that
-    KVM_SET_LAPIC loads could wait unseen for the next interrupt.
+    KVM_SET_LAPIC loads could wait unseen for the next interrupt. And some kept the highest vector in service: an EOI
+    that the processor carries out then does not end it for KVM.
     """
     host = apic.vcpu.kvm.host
     if apic.apicv_active or host.has("apicv_update_sets_irr_pending"):
@@ -192,4 +193,5 @@ def kvm_apic_update_apicv(apic: KvmLapic) -> None:
     elif not host.has("apicv_update_keeps_irr_pending"):
         apic.irr_pending = apic.irr != 0
     apic.isr_count = 1 if apic.apicv_active else apic.isr.bit_count()
-    apic.highest_isr_cache = -1
+    if host.has("apicv_update_forgets_highest_isr"):
+        apic.highest_isr_cache = -1

@@ -203,13 +203,10 @@ def _set_up_x2avic(loaded: Loaded) -> None:
     loaded.x2avic = loaded.has("x2avic")
     if not loaded.x2avic:
         return
-    loaded.max_vcpus = X2AVIC_MAX_VCPUS
-    if not loaded.kernel.has("avic_4096"):
-        loaded.say("x2AVIC enabled")
-        return
-    if loaded.has("x2avic_ext"):
-        loaded.max_vcpus = X2AVIC_4K_MAX_VCPUS
-    loaded.say(f"x2AVIC enabled (max {loaded.max_vcpus} vCPUs)")
+    extended = loaded.kernel.has("avic_4096") and loaded.has("x2avic_ext")
+    loaded.max_vcpus = X2AVIC_4K_MAX_VCPUS if extended else X2AVIC_MAX_VCPUS
+    told = f" (max {loaded.max_vcpus} vCPUs)" if loaded.kernel.has("dmesg_says_max_vcpus") else ""
+    loaded.say(f"x2AVIC enabled{told}")
 
 
 def _set_up_pmu(found: dict[str, Any], loaded: Loaded) -> None:

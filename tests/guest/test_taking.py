@@ -7,6 +7,7 @@ from kvmmodel.events import KvmExit
 from kvmmodel.guest.cpu import Level
 from kvmmodel.guest.execute import execute
 from kvmmodel.guest.insn import Insn
+from kvmmodel.guest.taking import vmrun
 from kvmmodel.silicon import vmcb as hw
 
 VECTOR = 0x43
@@ -68,3 +69,16 @@ def test_whether_the_backing_page_counts_as_pending_is_an_open_point(counted, co
     vm.vcpus[0].guest.wrmsr(SELF_IPI, VECTOR)
     hlt = at_hlt(inside)
     assert execute(inside, hlt) == code
+
+
+@pytest.mark.parametrize(("choice", "tpr", "waits"), [("page", 0x60, True), ("v_tpr", 0x10, False)])
+def test_which_tpr_counts_at_vmrun_is_an_open_point(choice, tpr, waits):
+    """Only where KVM has not made them alike, as it does since 6.17. VMRUN goes by the one that counts."""
+    vm = machine(open_points={"avic_vmrun_tpr": choice})
+    vm.run()
+    vcpu = vm.vcpus[0]
+    vcpu.lapic.regs |= {0x80: 0x60, 0xA0: 0x60}
+    vcpu.lapic.irr, vcpu.inside.vmcb.v_tpr = 1 << VECTOR, 1
+    vmrun(vcpu.inside)
+    assert vcpu.lapic.regs[0x80] == tpr
+    assert vcpu.inside.avic.request is not waits

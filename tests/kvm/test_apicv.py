@@ -14,6 +14,8 @@ from kvmmodel.events import (
     MakeRequest,
     PvEoiArm,
 )
+from kvmmodel.kvm.apicv import kvm_apic_update_apicv
+from kvmmodel.kvm.lapic.priority import apic_find_highest_isr
 from kvmmodel.kvm.requests import KVM_REQ_APICV_UPDATE, KVM_REQ_EVENT
 from kvmmodel.trace.ftrace import line
 from tests.kvm.inhibited import OLD, active, avic, changes, has
@@ -319,3 +321,18 @@ def test_a_software_disabled_apic_is_no_reason():
     assert events(made, HandlerEnter) == []
     assert made.vcpus[0].lapic.regs[SVR] == 0xFF
     assert has("7.3", "apicv_apic_disabled")
+
+
+@pytest.mark.parametrize(
+    ("series", "kept"),
+    [("5.10", True), ("5.15", True), ("6.1.15", True), ("6.1.16", False), ("6.12", False), ("7.3", False)],
+)
+def test_activating_it_forgets_the_highest_vector_in_service(series, kept):
+    """source kvm_apic_update_apicv: 5.15.100 leaves the cache. Then KVM never hears that the processor ended it."""
+    made = Host("zen4", series, avic=True).create_vm(1, series not in OLD, boot=True)
+    apic = made.vcpus[0].lapic
+    apic.apicv_active, apic.isr, apic.isr_count, apic.highest_isr_cache = False, 1 << 0x61, 1, 0x61
+    apic.apicv_active = True
+    kvm_apic_update_apicv(apic)
+    apic.isr = 0  # an EOI without an exit
+    assert apic_find_highest_isr(apic) == (0x61 if kept else -1)

@@ -83,6 +83,7 @@ def kvm_lapic_reset(vcpu: KvmVcpu, init_event: bool) -> None:
     kvm_lapic_set_reg(apic, hw.APIC_TDCR, 0)
     kvm_lapic_set_reg(apic, hw.APIC_TMICT, 0)
     apic.irr = apic.isr = apic.tmr = 0
+    apic.highest_isr_cache = -1
     kvm_apic_update_apicv(apic)
     update_divide_count(apic)
     apic.timer.pending = 0
@@ -234,6 +235,7 @@ def kvm_apic_set_state(vcpu: KvmVcpu, page: bytes) -> None:
     update_divide_count(apic)
     __start_apic_timer(apic, hw.APIC_TMCCT)
     apic.regs.pop(hw.APIC_TMCCT, None)
+    apic.highest_isr_cache = -1
     kvm_apic_update_apicv(apic)
     xapic_id_updated(apic)
     if apic.apicv_active and vcpu.avic_backing_page:
