@@ -4,6 +4,8 @@
 SHELL := /bin/bash
 
 PORT ?= 8000
+SEED ?= 1
+OPERATIONS ?= 200000
 VENV := .venv
 # The first Python that is new enough.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
@@ -20,7 +22,7 @@ LIVE := $(call files,book/_live)
 PAGES := _config.yml _toc.yml $(filter-out $(LIVE),$(call files,book))
 say = @echo "==> $(1)"
 
-.PHONY: help serve book live lab test test-fast test-browser lint format matrix bench shots pins clean
+.PHONY: help serve book live lab test test-fast test-browser lint format matrix fuzz bench shots pins clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
@@ -58,6 +60,9 @@ format: $(VENV)/.dev ## bring the Python files into the house's format
 
 matrix: $(VENV)/.dev ## all scenarios on every kernel and processor, and the table of modes and exits
 	@$(PY) -m kvmmodel.matrix tests/machine/matrix.txt
+
+fuzz: $(VENV)/.dev ## this machine's /dev/kvm and the model, 200,000 random operations (SEED=1 OPERATIONS=200000)
+	@$(PY) -m tests.oracle.fuzz --operations $(OPERATIONS) --seed $(SEED)
 
 bench: $(VENV)/.dev _build/.book ## measure the live page in Chromium
 	@$(PY) benchmarks/live_page.py

@@ -23,6 +23,7 @@ EXITS = {
     "INIT": hw.SVM_EXIT_INIT,
     "VINTR": hw.SVM_EXIT_VINTR,
     "VMMCALL": hw.SVM_EXIT_VMMCALL,
+    "MSR": hw.SVM_EXIT_MSR,
     "INVALID": hw.SVM_EXIT_ERR,
 }
 NAMES = {code: name for name, code in EXITS.items()}

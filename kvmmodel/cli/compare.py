@@ -134,7 +134,8 @@ def _conform(options: argparse.Namespace) -> int:
     else:
         for row in rows:
             timed = " (under the recording's times)" if row["timed"] else ""
-            print("\n    ".join([f"{row['verdict']:9}  {row['name']}{timed}", *row["differences"]]))
+            ended = [f"unfinished, in the recording and in the model: {row['unfinished']}"] if row["unfinished"] else []
+            print("\n    ".join([f"{row['verdict']:9}  {row['name']}{timed}", *ended, *row["differences"]]))
         print(f"{len(rows) - different} of {len(rows)} phases equal")
         total = stacks.matched + len(stacks.unmatched)
         print(

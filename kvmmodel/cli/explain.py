@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 from kvmmodel import explain
-from kvmmodel.explain.corpus import corpus_for
+from kvmmodel.explain.corpus import explain_by_runs
+from kvmmodel.explain.system import system_at
 from kvmmodel.facts import releases
 
 
@@ -23,6 +24,6 @@ def add(commands: Any) -> None:
 def _explain(options: argparse.Namespace) -> int:
     source, recorded_on = explain.read(options.file)
     kernel = releases.kernel(options.kernel).release if options.kernel else recorded_on
-    report = explain.explain(source, lambda: corpus_for(kernel, progress=sys.stderr.isatty()), kernel)
+    report = explain_by_runs(source, kernel, system_at(options.file, source), progress=sys.stderr.isatty())
     print(json.dumps(explain.to_json(report), indent=1) if options.json else explain.to_text(report))
     return 0

@@ -12,13 +12,12 @@ from kvmmodel.conform.recording import LOST_EVENTS, MARKER, Line, Recording, run
 from kvmmodel.conform.timing import LAGS, SLACK, Moment, conduct
 from kvmmodel.events import KvmPio, KvmUserspaceExit
 from kvmmodel.guest.program import PORT_MARK
-from kvmmodel.machine.host import Host
 from kvmmodel.machine.vm import Vm
-from kvmmodel.scenarios.run import built_in, run
+from kvmmodel.scenarios.run import built_in, run, unfinished
 from kvmmodel.trace.text import tracepoint
 
 SCENARIO = "lab"
-USERSPACE_EXIT = "kvm_userspace_exit"
+USERSPACE_EXIT, SIGNAL = "kvm_userspace_exit", "reason restart"
 INTERRUPTED, DELIVERING = "reason interrupt ", "intr_info 0x8"
 EVENT_INJ = re.compile(r"intr_info (0x(?!0+\b)[0-9a-f]+)")
 _Found = tuple[int, str, str, float]  # phase, tracepoint, its text, time
@@ -28,12 +27,14 @@ _Found = tuple[int, str, str, float]  # phase, tracepoint, its text, time
 class Phase:
     """A phase of the guest, from its mark to the next. ``differences``: "-" only recorded, "+" only in the model.
 
-    ``timed``: the model ran under the recording's times, as its own were other than the host's.
+    ``timed``: the model ran under the recording's times, as its own were other than the host's. ``unfinished``: the
+    guest gets no further, in the recording and in the model; what its vCPUs wait for there.
     """
 
     name: str
     differences: list[str] = field(default_factory=list)
     timed: bool = False
+    unfinished: str = ""
 
     @property
     def verdict(self) -> str:
@@ -51,7 +52,7 @@ class _Event:
 
 def compare(recording: Recording, kernel: str | None = None) -> list[Phase]:
     """Every phase of the lab, of each recorded run. ``kernel`` other than the recorded one shows what has changed."""
-    host = Host(recording.processor, kernel or recording.kernel, avic=recording.avic)
+    host = recording.system.host(kernel)
     vm = run(built_in(SCENARIO), host, stacks=False)
     marks = vm.world.marks
     return [phase for lines in runs(recording.lines, marks[0]) for phase in _compare_run(lines, vm)]
@@ -80,11 +81,14 @@ def _compare_with(lines: Sequence[Line], vm: Vm) -> list[Phase]:
     phases = [Phase(mark) for mark in vm.world.marks]
     at = _marks(lines, phases)
     known = {vcpu.id for vcpu in vm.vcpus}
+    waits = unfinished(vm)
     for vcpu in sorted(known | {line.vcpu for line in lines if line.vcpu is not None}):
         modelled = _modelled(vm, vm.host, vcpu) if vcpu in known else []
-        recorded = _recorded(lines, at, vcpu)
+        recorded = _recorded(lines, at, vcpu, bool(waits))
         _compare(phases, vcpu, _events(recorded), _events(modelled))
         _compare(phases, vcpu, _injecting(recorded), _injecting(modelled))
+    if waits and max(at, default=-1) == len(phases) - 1:
+        phases[-1].unfinished = ", ".join(f"vCPU {vcpu} waits: {step}" for vcpu, step in sorted(waits.items()))
     return phases
 
 
@@ -96,7 +100,8 @@ def _recorded_timings(lines: Sequence[Line], vm: Vm) -> Iterator[Callable[[Vm], 
     moments = {}
     for vcpu in vm.vcpus:
         moments[vcpu.id] = [
-            Moment(e.t, e.text, e.entered, e.interrupts) for e in _events(_recorded(lines, at, vcpu.id))
+            Moment(e.t, e.text, e.entered, e.interrupts)
+            for e in _events(_recorded(lines, at, vcpu.id, bool(unfinished(vm))))
         ]
     recorded = [line.t for line in lines if line.event == MARKER]
     own = [r.t / 1e9 for r in vm.trace.records if isinstance(r.event, KvmPio) and r.event.port == PORT_MARK]
@@ -127,15 +132,27 @@ def _marks(lines: Sequence[Line], phases: Sequence[Phase]) -> list[int]:
     return found
 
 
-def _recorded(lines: Sequence[Line], at: Sequence[int], vcpu: int) -> list[_Found]:
-    """A vCPU's events from the first mark to the guest's last exit to userspace; then the process ends as it likes."""
-    exits = [n for n, line in enumerate(lines) if line.event == USERSPACE_EXIT and "KVM_EXIT_" in line.text]
-    end = max(exits, default=-1)
+def _recorded(lines: Sequence[Line], at: Sequence[int], vcpu: int, hangs: bool) -> list[_Found]:
+    """A vCPU's events from the first mark to the guest's last exit to userspace; then the process ends as it likes.
+
+    ``hangs``: in the model the guest never gets so far. Then up to where a signal ends the process.
+    """
+    exits = [n + 1 for n, line in enumerate(lines) if line.event == USERSPACE_EXIT and "KVM_EXIT_" in line.text]
+    end = _stopped(lines) if hangs else max(exits, default=0)
     return [
         (phase, line.event, line.text, line.t)
-        for line, phase in zip(lines[: end + 1], at, strict=False)
+        for line, phase in zip(lines[:end], at, strict=False)
         if line.vcpu == vcpu and phase >= 0 and line.event != MARKER
     ]
+
+
+def _stopped(lines: Sequence[Line]) -> int:
+    """Where a signal takes the first vCPU out of KVM_RUN. It wakes it up for that."""
+    end = next((n for n, line in enumerate(lines) if line.event == USERSPACE_EXIT and SIGNAL in line.text), len(lines))
+    own = [n for n in range(end) if end < len(lines) and lines[n].thread == lines[end].thread]
+    while own and lines[own[-1]].event in ("kvm_fpu", "kvm_vcpu_wakeup"):
+        end = own.pop()
+    return end
 
 
 def _modelled(vm: Vm, host: Host, vcpu: int) -> list[_Found]:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from kvmmodel.explain.source import kernel_of
+from kvmmodel.explain.system import System, system_of
 from kvmmodel.facts.cpus import Processor
 
 LINE = re.compile(
@@ -20,11 +21,8 @@ LINE = re.compile(
     r"(?P<event>\w+):\s+(?P<text>.*)$"
 )
 LOST = re.compile(r"^CPU:(?P<cpu>\d+) \[LOST (?P<count>\d+ )?EVENTS\]$")
-PARAMETER = re.compile(r"^/sys/module/(kvm\w*)/parameters/(\w+) = (\S+)\s*$", re.MULTILINE)
 MARKER = "tracing_mark_write"
 LOST_EVENTS = "lost events"
-# Parameters that are on only if the processor has the feature, so they tell it.
-FEATURES = ("npt", "nrips", "vgif", "vnmi", "avic")
 
 
 class RecordingError(ValueError):
@@ -44,33 +42,30 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    kernel: str
-    processor: Processor
-    avic: bool
+    system: System
     lines: tuple[Line, ...]
+
+    @property
+    def kernel(self) -> str:
+        return self.system.kernel or ""
+
+    @property
+    def processor(self) -> Processor:
+        return self.system.processor
 
 
 def read(folder: Path) -> Recording:
     """RecordingError, in one line, if the folder is none."""
-    system = _file(folder, "00-system.txt")
-    kernel = _kernel(system)
-    if kernel is None:
+    text = _file(folder, "00-system.txt")
+    system = system_of(text)
+    if kernel_of(text) is None:
         raise RecordingError(f"{folder}/00-system.txt names no kernel release: expected a line like uname -a prints")
-    params = {name: value for module, name, value in PARAMETER.findall(system) if module == "kvm_amd"}
-    if not params:
+    if system is None:
         raise RecordingError(f"{folder}/00-system.txt has no parameters of kvm_amd: expected /sys/module/... = value")
     lines = _lines(_file(folder, "10-kvm-tracepoints.txt"))
     if not lines:
         raise RecordingError(f"{folder}/10-kvm-tracepoints.txt has no KVM event: expected lines of tracefs' trace file")
-    return Recording(kernel, _processor(system, params), params.get("avic") in ("Y", "1"), lines)
-
-
-def _kernel(system: str) -> str | None:
-    """The release. A distribution's X.Y.0-ABI without its point release is taken for the series."""
-    kernel = kernel_of(system)
-    if kernel is not None and kernel.endswith(".0") and re.search(rf"\b{re.escape(kernel)}-\d+-", system):
-        return kernel.removesuffix(".0")
-    return kernel
+    return Recording(system, lines)
 
 
 def _file(folder: Path, name: str) -> str:
@@ -78,16 +73,6 @@ def _file(folder: Path, name: str) -> str:
     if not path.is_file():
         raise RecordingError(f"{folder}: no {name}, so it is not a recording")
     return path.read_text(encoding="utf-8-sig", errors="replace")
-
-
-def _processor(system: str, params: dict[str, str]) -> Processor:
-    """What the recorded parameters say of the processor; an emulated one has the emulator's ways."""
-    model = re.search(r"^model name\s*: (.*)$", system, re.MULTILINE)
-    title = model[1] if model else "not recorded"
-    features = {name for name in FEATURES if params.get(name) in ("Y", "1")}
-    if "TCG" in title:
-        features.add("virq_at_equal_priority")
-    return Processor("the recorded CPU", title, frozenset(features))
 
 
 def _lines(text: str) -> tuple[Line, ...]:

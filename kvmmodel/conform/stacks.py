@@ -14,7 +14,6 @@ from kvmmodel.explain import explain, find
 from kvmmodel.explain.corpus import emitted
 from kvmmodel.explain.match import MATCHED
 from kvmmodel.explain.text import Stack
-from kvmmodel.machine.host import Host
 from kvmmodel.scenarios.run import names
 
 
@@ -33,7 +32,7 @@ def compare_stacks(folder: Path, recording: Recording, kernel: str | None = None
     text = "\n".join(one for one in texts if any(isinstance(found, Stack) for found in find(one)))
     if not text:
         return Stacks(0, ())
-    host = Host(recording.processor, kernel or recording.kernel, avic=recording.avic)
+    host = recording.system.host(kernel)
     report = explain(text, {host.kernel.release: emitted(host, names())}, host.kernel.release)
     distinct = report.distinct()
     ours = [one for one in distinct if any(part.kvm for part in one.parts)]

@@ -87,8 +87,8 @@ def amd_iommu_update_ga(data: AmdIrData, cpu: int | None, ga_log_intr: bool) -> 
 
 @kernel(FILE)
 def amd_iommu_activate_guest_mode(data: AmdIrData, cpu: int | None, ga_log_intr: bool) -> None:
-    data.entry.guest_mode = True
-    data.entry.ga_root_ptr, data.entry.vector, data.entry.ga_tag = data.ga_root_ptr, data.ga_vector, data.ga_tag
+    """Nothing is left of the old entry, nor of its core."""
+    data.entry = Irte(True, vector=data.ga_vector, ga_tag=data.ga_tag, ga_root_ptr=data.ga_root_ptr)
     _run_on(data.entry, cpu, ga_log_intr, not data.host.has("ga_log_intr_when_blocking"))
     _written(data)
 

@@ -6,7 +6,7 @@ model has it in every release.
 
 from __future__ import annotations
 
-from kvmmodel.kvm import ioctl
+from kvmmodel.kvm import syscall
 from kvmmodel.kvm.errno import EINVAL, ENXIO
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.types import Kvm
@@ -18,11 +18,11 @@ LONGEST_COUNT = 0xFFFFFFFF * 128  # of bus cycles: the largest TMICT, divided by
 
 
 def check_extension(kvm: Kvm, cap: str) -> int:
-    return ioctl.vm_ioctl(kvm_vm_ioctl_check_extension, kvm, cap)
+    return syscall.vm_ioctl(kvm_vm_ioctl_check_extension, kvm, cap)
 
 
 def enable_cap(kvm: Kvm, cap: str, value: int) -> int:
-    return ioctl.vm_ioctl(kvm_vm_ioctl_enable_cap, kvm, cap, value)
+    return syscall.vm_ioctl(kvm_vm_ioctl_enable_cap, kvm, cap, value)
 
 
 @kernel(FILE)

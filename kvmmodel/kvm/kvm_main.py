@@ -164,7 +164,10 @@ def kvm_vcpu_block(vcpu: KvmVcpu) -> Run:
         if kvm_vcpu_check_block(vcpu) < 0:
             break
         trace(vcpu.kvm.host, Block, vcpu.vcpu_id)
-        vcpu.task.state = "blocked"
+        if vcpu.task.interruptible:
+            vcpu.task.state = "blocked"
+        elif not vcpu.kvm.host.current.queue:
+            continue  # woken since that look: schedule() returns at once, as nobody else wants the CPU
         yield from schedule(vcpu)
     vcpu.task.interruptible = False
     vcpu.wait = None

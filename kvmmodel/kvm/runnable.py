@@ -15,7 +15,7 @@ X86, IRQ = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c"
 
 @kernel("arch/x86/kvm/x86.h", since="6.18")
 def kvm_set_mp_state(vcpu: KvmVcpu, state: str) -> None:
-    """Who is made runnable has used up a kick (REMRD, KVM_HC_KICK_CPU); older releases keep it for the next HLT."""
+    """Who runs has used up the kick of REMRD or KVM_HC_KICK_CPU; older releases keep it for the next HLT."""
     vcpu.mp_state = state
     if state == KVM_MP_STATE_RUNNABLE and vcpu.kvm.host.has("runnable_clears_pv_unhalted"):
         take_unhalt(vcpu)

@@ -269,7 +269,7 @@ class KvmVcpu:
     guestdbg_blockirq: bool = False
     synic: HvSynic = field(default_factory=HvSynic)
     ir_list: list[Any] = field(default_factory=list)  # AmdIrData of the devices that post to this vCPU
-    avic_is_running: bool = True  # 5.10 and 5.15: not blocking
+    avic_is_running: bool = True  # 5.10 and 5.15: not blocking; not at first, if AVIC was inhibited when it was made
     pv_eoi_msr: int = 0
     ioapic_handled_vectors: frozenset[int] = frozenset()  # whose EOI the IOAPIC has to hear of
     highest_stale_pending_ioapic_eoi: int = -1  # of these, the highest that is not meant for this vCPU any more

@@ -1,5 +1,9 @@
 """Rules that a VM can leave out on purpose, to see what they are for: name, and what is not done then."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 BREAKABLE = {
     "no-request": "svm_complete_interrupt_delivery makes no KVM_REQ_EVENT",
     "no-kick": "svm_complete_interrupt_delivery does not kick",
@@ -16,5 +20,12 @@ BREAKABLE = {
     "no-ga-log": "GALogIntr is never set in the remapping entries of devices",
     "no-unhalt": "a PV kick does not set pv_unhalted",
     "no-msr-intercept": "avic_deactivate_vmcb leaves the x2APIC MSRs that x2AVIC needed open",
+    "no-avic-exits": "the handlers of exits 401h and 402h do nothing but trace",
     "no-pit-ack": "kvm_pit_ack_irq, the PIT's ack notifier, does nothing",
 }
+
+
+def check_rules(names: Iterable[str]) -> None:
+    """ValueError for a rule that does not exist."""
+    if unknown := set(names) - BREAKABLE.keys():
+        raise ValueError(f"cannot break {', '.join(sorted(unknown))}: expected {', '.join(sorted(BREAKABLE))}")

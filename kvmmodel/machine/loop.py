@@ -9,7 +9,7 @@ from kvmmodel.events import SchedIn, SchedOut, VmRun
 from kvmmodel.guest.cpu import GuestCpu, fetch, leave
 from kvmmodel.guest.execute import execute
 from kvmmodel.guest.taking import avic_due, doorbell, take_avic, take_virq, take_vnmi, vmrun, vnmi, window
-from kvmmodel.kvm import host_irqs, ioctl, sched
+from kvmmodel.kvm import host_irqs, sched, vcpu_ioctl
 from kvmmodel.kvm.names import boundary
 from kvmmodel.kvm.types import POLL, VMRUN, Cpu, HostKernel, Kvm, KvmVcpu, Task, trace
 from kvmmodel.kvm.workqueue import ret_from_fork_asm
@@ -271,7 +271,7 @@ def _run_vcpu(machine: Machine, cpu: Cpu, thread: Thread) -> None:
     host, vcpu, guest = machine.host, thread.vcpu, thread.guest
     assert vcpu is not None
     assert guest is not None
-    token = ioctl.kvm_run(vcpu)
+    token = vcpu_ioctl.kvm_run(vcpu)
     if token is VMRUN:
         host.spend("vmrun")
         machine.trace.guest_of[guest.ident] = thread.in_guest = True

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kvmmodel.facts.inhibits import reasons
 from kvmmodel.guest.cpu import GuestCpu, Level
 from kvmmodel.guest.insn import Code, Insn
-from kvmmodel.kvm import ioctl
+from kvmmodel.kvm import vcpu_ioctl
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.pmu import kvm_perf_overflow
 from kvmmodel.kvm.svm.avic.mode import avic_mode
@@ -93,27 +93,27 @@ class Vcpu:
     def get_lapic(self) -> bytes:
         """KVM_GET_LAPIC: the 1024-byte register page."""
         self.vm.catch_up()
-        return ioctl.get_lapic(self.kvm_vcpu)
+        return vcpu_ioctl.get_lapic(self.kvm_vcpu)
 
     def set_lapic(self, page: bytes) -> None:
         """KVM_SET_LAPIC. ValueError for a page that KVM refuses."""
         self.vm.catch_up()
-        ioctl.set_lapic(self.kvm_vcpu, page)
+        vcpu_ioctl.set_lapic(self.kvm_vcpu, page)
 
     def get_mp_state(self) -> str:
         """KVM_GET_MP_STATE. It takes a waiting INIT or SIPI first."""
-        return ioctl.get_mp_state(self.kvm_vcpu)
+        return vcpu_ioctl.get_mp_state(self.kvm_vcpu)
 
     def set_mp_state(self, state: str) -> None:
         """KVM_SET_MP_STATE: "runnable", "uninitialized", "init_received", "halted" or "sipi_received"."""
         if state not in MP_STATES:
             raise ValueError(f"unknown state {state!r}: expected one of {', '.join(MP_STATES)}")
-        ioctl.set_mp_state(self.kvm_vcpu, state)
+        vcpu_ioctl.set_mp_state(self.kvm_vcpu, state)
 
     def get_msr(self, index: int) -> int:
         """KVM_GET_MSRS of one MSR. MsrError where KVM refuses."""
         self.vm.catch_up()
-        value = ioctl.get_msr(self.kvm_vcpu, index)
+        value = vcpu_ioctl.get_msr(self.kvm_vcpu, index)
         if value is None:
             raise MsrError(f"KVM refuses to read MSR {index:#x}")
         return value
@@ -121,20 +121,20 @@ class Vcpu:
     def set_msr(self, index: int, value: int) -> None:
         """KVM_SET_MSRS of one MSR. MsrError where KVM refuses."""
         self.vm.catch_up()
-        if ioctl.set_msr(self.kvm_vcpu, index, value):
+        if vcpu_ioctl.set_msr(self.kvm_vcpu, index, value):
             raise MsrError(f"KVM refuses {value:#x} for MSR {index:#x}")
 
     def interrupt(self, vector: int) -> int:
         """KVM_INTERRUPT, with a split irqchip: an ExtINT. 0, or -22 (EINVAL), -6 (ENXIO), -17 (EEXIST)."""
         self.vm.catch_up()
-        result = ioctl.interrupt(self.kvm_vcpu, vector)
+        result = vcpu_ioctl.interrupt(self.kvm_vcpu, vector)
         self._get_out()
         return result
 
     def nmi(self) -> None:
         """KVM_NMI."""
         self.vm.catch_up()
-        ioctl.nmi(self.kvm_vcpu)
+        vcpu_ioctl.nmi(self.kvm_vcpu)
         self._get_out()
 
     def set_guest_debug(self, *, blockirq: bool) -> None:
@@ -142,7 +142,7 @@ class Vcpu:
         if not any(one.id == "BLOCKIRQ" for one in reasons(self.kvm_vcpu.kvm.host.kernel)):
             raise ValueError("KVM_GUESTDBG_BLOCKIRQ is modelled from 6.1 on")
         self.vm.catch_up()
-        ioctl.set_guest_debug(self.kvm_vcpu, blockirq)
+        vcpu_ioctl.set_guest_debug(self.kvm_vcpu, blockirq)
         self._get_out()
 
     def _get_out(self) -> None:

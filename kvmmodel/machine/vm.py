@@ -6,26 +6,25 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from kvmmodel.events import Event
-from kvmmodel.guest.cpu import GuestCpu, Level
+from kvmmodel.guest.cpu import Level
 from kvmmodel.guest.insn import Code
-from kvmmodel.guest.program import BUILT_IN_BODIES, World, handler, parse, program, smi_handler
-from kvmmodel.kvm import eventfd, ioctl, mmu_notifier
+from kvmmodel.guest.program import BUILT_IN_BODIES, World, parse, program
+from kvmmodel.kvm import eventfd, ioctl, mmu_notifier, vcpu_ioctl
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
-from kvmmodel.kvm.host_irqs import ring
 from kvmmodel.kvm.i8254 import STATE2_SIZE as PIT_STATE_SIZE
 from kvmmodel.kvm.i8259 import STATE as PIC_STATE
 from kvmmodel.kvm.ioapic_registers import IOAPIC_STATE_SIZE
 from kvmmodel.kvm.irqchip import Route
 from kvmmodel.kvm.sched import cpu_of, resched_curr
 from kvmmodel.kvm.types import Cpu, Kvm, KvmVcpu, Task
-from kvmmodel.kvm.x86.hypercall import PV_FEATURES
 from kvmmodel.machine.boot import boot_guest
-from kvmmodel.machine.breakable import BREAKABLE
+from kvmmodel.machine.breakable import check_rules
 from kvmmodel.machine.device import Device, assign_device
+from kvmmodel.machine.inside import inside_of
 from kvmmodel.machine.loop import Machine, Thread, prefetch, run, start
 from kvmmodel.machine.record import Trace
 from kvmmodel.machine.vcpu import Vcpu
-from kvmmodel.silicon.avic import AvicUnit
+from kvmmodel.machine.wanted import check
 from kvmmodel.silicon.iommu import Iommu
 
 if TYPE_CHECKING:
@@ -74,20 +73,9 @@ class Vm:
         stacks: bool = True,
         broken: tuple[str, ...] = (),
     ) -> None:
-        if irqchip not in ("kernel", "split"):
-            raise ValueError(f"irqchip={irqchip!r}: this version models 'kernel' and 'split'")
-        if pit not in (None, "reinject", "discard") or (pit and irqchip != "kernel"):
-            raise ValueError(f"pit={pit!r}: expected None, or with irqchip='kernel' 'reinject' or 'discard'")
-        if unknown := set(broken) - BREAKABLE.keys():
-            raise ValueError(f"cannot break {', '.join(sorted(unknown))}: expected {', '.join(sorted(BREAKABLE))}")
-        if unknown := set(pv_features or ()) - set(PV_FEATURES):
-            raise ValueError(f"no hypercall needs {', '.join(sorted(unknown))}: expected {', '.join(PV_FEATURES)}")
-        pins = list(pcpus) if pcpus is not None else list(range(vcpus))
-        if vcpus < 1 or len(pins) != vcpus:
-            raise ValueError(f"{vcpus} vCPUs need {max(vcpus, 1)} entries in pcpus, got {len(pins)}")
         idents = list(ids) if ids is not None else list(range(vcpus))
-        if len(set(idents)) != vcpus:
-            raise ValueError(f"{vcpus} vCPUs need as many different ids, got {idents}")
+        pins = list(pcpus) if pcpus is not None else list(range(vcpus))
+        check(vcpus, irqchip, pit, idents, pins, broken, pv_features or ())
         self.host = host
         self.trace = Trace(on=trace, stacks=stacks)
         self.world = World(bodies=dict(BUILT_IN_BODIES))
@@ -134,38 +122,13 @@ class Vm:
 
     def _create_vcpu(self, ident: int, pin: int) -> Vcpu:
         thread = self._thread(f"vcpu{ident}", pin)
-        kvm_vcpu = ioctl.create_vcpu(self.machine.kvm, thread.task, ident)
-        ioctl.set_cpuid2(kvm_vcpu)
+        kvm_vcpu = vcpu_ioctl.create_vcpu(self.machine.kvm, thread.task, ident)
+        vcpu_ioctl.set_cpuid2(kvm_vcpu)
         if self.machine.kvm.hyperv_synic:
-            ioctl.enable_hyperv_synic(kvm_vcpu)
-        ioctl.set_sregs(kvm_vcpu, ioctl.get_sregs(kvm_vcpu))
-        ioctl.set_regs(kvm_vcpu)
-        host = self.machine.host
-        inside = GuestCpu(
-            ident,
-            kvm_vcpu.vmcb,
-            kvm_vcpu.regs,
-            self.machine.kvm.memory,
-            bool(host.params["nrips"]),
-            lambda guest, vector: handler(guest, self.world, vector),
-            self.take,
-            lambda: host.current.now,
-            equal_priority_wins="virq_at_equal_priority" in host.features,
-            apic_page_mapped=lambda: self.machine.kvm.apic_page_mapped,
-            x2avic_ext="x2avic_ext" in host.features,
-        )
-        if {"avic", "avic_hidden"} & host.features:
-            inside.avic = AvicUnit(
-                ident,
-                kvm_vcpu.vmcb,
-                host.memory,
-                self.take,
-                lambda cpu: ring(host, cpu_of(host, cpu)),
-                host.open_points,
-                "extlvt" in host.features,
-            )
-        inside.smi_handler = lambda: smi_handler(inside, self.world)
-        self.world.guests.append(inside)
+            vcpu_ioctl.enable_hyperv_synic(kvm_vcpu)
+        vcpu_ioctl.set_sregs(kvm_vcpu, vcpu_ioctl.get_sregs(kvm_vcpu))
+        vcpu_ioctl.set_regs(kvm_vcpu)
+        inside = inside_of(kvm_vcpu, self.world, self.take)
         thread.vcpu, thread.guest = kvm_vcpu, inside
         return Vcpu(self, kvm_vcpu, inside)
 
@@ -195,6 +158,11 @@ class Vm:
             kvm.suppress_eoi_broadcast = "enabled" if flags & 4 else "disabled"
         kvm.x2apic_format = kvm.x2apic_format or flags & 1 != 0
         kvm.disable_broadcast_quirk = kvm.disable_broadcast_quirk or flags & 2 != 0
+
+    def leave_out(self, *rules: str) -> None:
+        """From now on these rules of BREAKABLE are left out, too. ValueError for one that does not exist."""
+        check_rules(rules)
+        self.machine.kvm.broken |= set(rules)
 
     def power_on(self) -> None:
         """Userspace calls KVM_RUN on every vCPU; called by whatever runs the VM."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from kvmmodel.kvm.svm.gif import EFER_SVME
+from kvmmodel.kvm.x86.msrs import MSR_EFER
 from kvmmodel.machine.host import Host
 from kvmmodel.scenarios.run import built_in, run
 from kvmmodel.trace.steps import program_story
@@ -110,6 +112,17 @@ def _asks(step: Step) -> bool:
 
 def _reason(step: Step) -> str:
     return step.label.split()[-1]
+
+
+def clgi_exits(pairs: int, vgif: bool, kernel: str = "6.12") -> int:
+    """The exits of a guest that sets EFER.SVME and then executes so many pairs of CLGI and STGI."""
+    vm = Host("zen4", kernel, False, vgif=vgif).create_vm(vcpus=1, boot=True)
+    guest = vm.vcpus[0].guest
+    guest.wrmsr(MSR_EFER, EFER_SVME)
+    for _ in range(pairs):
+        guest.clgi()
+        guest.stgi()
+    return sum(event.kind == "exit" for event in vm.trace.events)
 
 
 def gif_costs(kernel: str = "6.12") -> Html:

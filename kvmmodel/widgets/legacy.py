@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from kvmmodel import events as ev
+from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.record import Record
 from kvmmodel.machine.vm import Vm
@@ -140,6 +141,28 @@ def legacy_explorer(kernel: str = KERNEL) -> Stepper:
         Choice("gone", "Its line", GONE),
     )
     return stepper(build, choices, break_it="do not tell the PIT of the acknowledge")
+
+
+def userspace_extint(kernel: str = KERNEL) -> dict[str, object]:
+    """A split irqchip: userspace asks for a window and injects two vectors while IF is clear; then the guest sets IF.
+
+    What KVM_INTERRUPT answered to either, which handlers ran how often, and why KVM_RUN returned."""
+    vm = Host(kernel=kernel, avic=False).create_vm(vcpus=1, irqchip="split", boot=True)
+    vcpu, exits = vm.vcpus[0], list[str]()
+
+    def on_exit(left: KvmVcpu) -> None:
+        exits.append(left.exit[0])
+        vcpu.request_interrupt_window(False)
+
+    vm.user_exits.append(on_exit)
+    vcpu.guest.cli()
+    vcpu.request_interrupt_window()
+    answers = [vcpu.interrupt(vector) for vector in (0x31, 0x32)]
+    vcpu.guest.sti()
+    vcpu.guest.nop()
+    vm.run()
+    handlers = {hex(vector): count for vector, count in vcpu.guest.handled.items()}
+    return {"answers": answers, "handlers": handlers, "exits": exits}
 
 
 @dataclass(frozen=True, slots=True)

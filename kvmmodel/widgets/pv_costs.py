@@ -26,14 +26,15 @@ class Cost:
     wake_ups: int = 0
 
 
-def cost(way: str, count: int, kernel: str = "7.3") -> Cost:
-    """To ``count`` others, every second of them asleep and the rest in the guest."""
-    vm = Host(kernel=kernel, avic=False).create_vm(vcpus=count + 1, boot=True, trace=False)
+def cost(way: str, count: int, kernel: str = "7.3", avic: bool = False, asleep: str = "second") -> Cost:
+    """To ``count`` others, of which those ``asleep`` sleep and the rest are in the guest: all, every second, none."""
+    vm = Host(kernel=kernel, avic=avic).create_vm(vcpus=count + 1, boot=True, trace=False)
     seen = list[Event]()
     vm.trace.listeners.append(seen.append)
     targets = range(1, count + 1)
     for vcpu in targets:
-        vm.execute(vcpu, (WAITS["in-guest" if vcpu % 2 else "halted"],))
+        sleeps = {"all": True, "second": vcpu % 2 == 0, "none": False}[asleep]
+        vm.execute(vcpu, (WAITS["halted" if sleeps else "in-guest"],))
     vm.execute(0, ("spin 20000", send(way, targets)))
     vm.run()
     if [vcpu.guest.handled.get(VECTOR, 0) for vcpu in vm.vcpus] != [0, *(1 for _ in targets)]:
@@ -64,9 +65,24 @@ def pv_costs(kernel: str = "7.3") -> Html:
         if count > 1 or way in ("each", "pv")  # to one, the others are the same as the first
     ]
     found.append(("1", "PV kick", kick_cost(kernel)))
+    return _table(found)
+
+
+def pv_costs_avic(kernel: str = "7.3", count: int = 4) -> Html:
+    """With AVIC on: a row for each way, to ``count`` targets that are all in the guest, then to as many that sleep."""
+    return _table(
+        [
+            (f"{count} {where}", label, cost(way, count, kernel, True, asleep))
+            for where, asleep in (("in guest", "none"), ("asleep", "all"))
+            for label, way in WAYS
+        ]
+    )
+
+
+def _table(found: list[tuple[str, str, Cost]]) -> Html:
     rows = []
-    for count, label, c in found:
+    for targets, label, c in found:
         cells = (label, *map(str, (c.exits, c.hypercalls, c.host_ipis, c.wake_ups)))
-        rows.append(el("tr", el("th", count, scope="row"), *(el("td", cell) for cell in cells)))
+        rows.append(el("tr", el("th", targets, scope="row"), *(el("td", cell) for cell in cells)))
     head = el("tr", *(el("th", name, scope="col") for name in NAMES))
     return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table km-six"))

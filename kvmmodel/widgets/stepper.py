@@ -21,20 +21,36 @@ __all__ = ["Build", "Choice", "Stepper", "stepper", "styled"]
 _ids = itertools.count(1)
 
 
-def stepper(build: Build, choices: Sequence[Choice] = (), break_it: str | None = None, css: bool = True) -> Stepper:
+def stepper(
+    build: Build,
+    choices: Sequence[Choice] = (),
+    break_it: str | None = None,
+    css: bool = True,
+    above: Callable[..., str] | None = None,
+) -> Stepper:
     """The widget over the runs that ``build`` makes. ``break_it`` names the rule that the switch removes, if any.
 
-    ``css=False`` leaves the style sheet out, for pages that link it.
+    ``css=False`` leaves the style sheet out, for pages that link it. ``above`` draws what stands between the choices
+    and the run, as HTML, from the choices' values.
     """
-    return Stepper(build, choices, break_it=break_it, css=css)
+    return Stepper(build, choices, break_it=break_it, css=css, above=above)
 
 
 class Stepper(ipywidgets.VBox):  # type: ignore[misc]
     """The widget. ``story``, ``index`` (from 0) and ``values`` say where it is; ``go``, ``choose`` and ``set_broken``
     move it as the controls do."""
 
-    def __init__(self, build: Build, choices: Sequence[Choice] = (), *, break_it: str | None = None, css: bool = True):
+    def __init__(
+        self,
+        build: Build,
+        choices: Sequence[Choice] = (),
+        *,
+        break_it: str | None = None,
+        css: bool = True,
+        above: Callable[..., str] | None = None,
+    ):
         self._build, self._with_css, self._name = build, css, f"w{next(_ids)}"
+        self._above, self._board = above, parts.html("above")
         self._runs: dict[tuple[Any, ...], Story] = {}
         self._quiet = False
         self.story: Story | None = None
@@ -102,7 +118,8 @@ class Stepper(ipywidgets.VBox):  # type: ignore[misc]
         controls = [*self._choices.values(), *([self._break] if self._break is not None else [])]
         way = parts.box("way", self._scrub, self._track)
         bar = parts.box("bar", parts.box("btns", *self._buttons.values(), self._timer), way, self._count)
-        return [*style, self._head, *([parts.box("ctl", *controls)] if controls else []), bar, self._figure]
+        board = [self._board] if self._above is not None else []
+        return [*style, self._head, *([parts.box("ctl", *controls)] if controls else []), *board, bar, self._figure]
 
     def _wire(self) -> None:
         for widget in [*self._choices.values(), *([self._break] if self._break is not None else [])]:
@@ -144,6 +161,8 @@ class Stepper(ipywidgets.VBox):  # type: ignore[misc]
         self._timer.playing = False
         ended = self.story is not None and 0 < self.index == len(self.story.steps) - 1
         key = (*self.values.items(), self.broken)
+        if self._above is not None:
+            self._board.value = self._above(**self.values)
         try:
             if key not in self._runs:
                 self._runs[key] = self._build(**self.values, broken=self.broken)
@@ -177,7 +196,7 @@ class Stepper(ipywidgets.VBox):  # type: ignore[misc]
     def _picture(self) -> str:
         if self.story is None:
             return figure.failed(self.error or "No run.")
-        return figure.static(self.story, self.index, id=f"{self._name}s")
+        return str(self._board.value) + figure.static(self.story, self.index, id=f"{self._name}s")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The widget, and beside it the static picture of its first state for places that cannot run it."""

@@ -10,7 +10,7 @@ from kvmmodel.kvm.svm.avic.mode import passed_msrs
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.vm import Vm
 from kvmmodel.silicon import apic as hw
-from kvmmodel.silicon.avic_access import ACCELERATED, ALLOWED, GP, classify_read, classify_write
+from kvmmodel.silicon.avic_access import ACCELERATED, ALLOWED, GP, WRITE_ONLY, classify_read, classify_write
 from kvmmodel.widgets.ipi_costs import ranges
 from kvmmodel.widgets.page import Html
 from kvmmodel.widgets.svg import el, rich
@@ -62,11 +62,13 @@ def msr_table(kernels: Sequence[str] = ("6.18", "7.3")) -> Html:
 
 
 def access(kernel: str, offset: int, write: bool) -> str:
-    """One access of an x2APIC guest on Zen 4."""
+    """One access of an x2APIC guest on Zen 4; reads of registers that can only be written are left out."""
+    if not write and offset in WRITE_ONLY:
+        return NONE
     host = Host("zen4", kernel, avic=True).start([0, 1])
     reads, writes = passed_msrs(host)
     if hw.APIC_BASE_MSR + (offset >> 4) not in (writes if write else reads):
-        return NONE if not write and offset in (hw.APIC_EOI, hw.APIC_SELF_IPI) else "MSR"
+        return "MSR"
     classify: Callable[[int, bool, Mapping[str, str]], str] = classify_write if write else classify_read
     how = classify(offset, True, host.open_points)
     if how in (ALLOWED, ACCELERATED):

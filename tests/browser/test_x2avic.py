@@ -1,4 +1,4 @@
-"""The page on x2APIC and x2AVIC: its explorer counts on the way, and its bill has a column, or a block, for each mode."""
+"""The page on x2APIC and x2AVIC: its explorer counts on the way, and its bill has a column or a block for each mode."""
 
 from bookpage import LIVE, Site, choose, go_live, new_picture, open_page, picture
 from playwright.sync_api import Page, expect

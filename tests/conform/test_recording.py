@@ -138,8 +138,6 @@ def test_a_file_that_ends_in_the_middle_is_compared_as_far_as_it_goes(copy, cut)
         (SYSTEM, b"Linux h 6.12.95 #1 SMP\n", "no parameters of kvm_amd"),
         (SYSTEM, b"Linux h 3.10.0 #1\n/sys/module/kvm_amd/parameters/avic = N\n", "unknown kernel '3.10.0'"),
         (SYSTEM, b"Linux h 6.12.95 #1\n/sys/module/kvm_amd/parameters/avic = N\n", "no SVM"),
-        (SYSTEM, b"Linux h 6.12.95 #1\n/sys/module/kvm_amd/parameters/avic = Y\n"
-                 b"/sys/module/kvm_amd/parameters/npt = Y\n", "AVIC off"),
         (TRACE, b"", "has no KVM event"),
         (TRACE, bytes(range(256)) * 9, "has no KVM event"),
     ],
@@ -149,6 +147,30 @@ def test_bad_input_gets_one_line(copy, capsys, name, content, wanted):
     assert cli.main(["conform", str(copy)]) == 2
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert wanted in line
+
+
+@pytest.mark.parametrize(
+    ("cpu", "params", "features", "resolved"),
+    [
+        ("", "avic = Y, npt = Y", {"avic", "npt"}, (True, False)),
+        ("AMD EPYC", "avic = Y, npt = Y", {"avic", "x2avic", "npt"}, (True, True)),
+        ("AMD EPYC", "avic = N, npt = Y", {"avic", "x2avic", "npt"}, (False, False)),
+        ("AMD EPYC", "avic = N, npt = N", {"avic", "x2avic"}, (False, False)),
+        ("QEMU TCG", "avic = Y, force_avic = Y, npt = Y", {"npt", "virq_at_equal_priority"}, (True, False)),
+    ],
+    ids=["by the parameter", "by the flags", "off", "nested paging switched off", "forced"],
+)
+def test_the_parameters_of_avic_are_taken_from_the_recording(copy, cpu, params, features, resolved):
+    """avic=Y was refused. A forced AVIC was taken for the processor's own."""
+    flags = {"AMD EPYC": "svm npt avic x2avic", "QEMU TCG": "svm npt"}
+    told = [f"Linux h 6.12.95 #1\nmodel name\t: {cpu}\nflags\t\t: {flags[cpu]}" if cpu else "Linux h 6.12.95 #1"]
+    told += [f"/sys/module/kvm_amd/parameters/{one}" for one in params.split(", ")]
+    (copy / SYSTEM).write_text("\n".join(told) + "\n")
+    system = read(copy).system
+    assert system.processor.features == features
+    host = system.host()
+    assert (host.params["avic"], host.x2avic) == resolved
+    assert read(copy).system.host("5.10").params["avic"] == (resolved[0] and "force_avic" not in params)
 
 
 @pytest.mark.parametrize("what", ["missing", "file"])

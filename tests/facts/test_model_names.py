@@ -4,7 +4,7 @@ import pytest
 
 from kvmmodel.facts.functions import FUNCTIONS as KNOWN
 from kvmmodel.facts.releases import kernel, series
-from kvmmodel.kvm import ioctl  # noqa: F401 -- registers everything
+from kvmmodel.kvm import ioctl, vcpu_ioctl  # noqa: F401 -- registers everything
 from kvmmodel.kvm.names import FUNCTIONS, name_in
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from kvmmodel import Host
 from kvmmodel.events import AvicIsRunning
-from kvmmodel.kvm import ioctl
+from kvmmodel.kvm import vcpu_ioctl
 from kvmmodel.trace.probe import probe
 from kvmmodel.trace.stacks import names
 
@@ -39,6 +39,6 @@ def test_an_ioctl_leaves_the_vcpu_not_running():
     made.trace.clear(made.machine.now)
     vcpu = made.vcpus[0].kvm_vcpu
     vcpu.run = None  # as if its thread was in userspace
-    ioctl.set_mp_state(vcpu, "runnable")
+    vcpu_ioctl.set_mp_state(vcpu, "runnable")
     told = [r.event.running for r in made.trace.records if isinstance(r.event, AvicIsRunning)]
     assert told == [True, False]

@@ -8,6 +8,7 @@ from kvmmodel import GuestStuck, Host
 from kvmmodel.events import (
     Ack,
     Block,
+    CheckBlock,
     CheckRequest,
     ClearIsr,
     HandlerEnter,
@@ -301,3 +302,24 @@ def test_without_the_irq_window_a_vector_is_lost(broken, arrived):
     guest.rdmsr(0x802)
     made.run()
     assert [e.vector for e in events(made, HandlerEnter)] == arrived
+
+
+@pytest.mark.parametrize("kernel", SERIES)
+@pytest.mark.parametrize("kind", [CheckBlock, Block], ids=lambda k: k.__name__)
+def test_a_wake_up_between_the_last_look_and_schedule_is_not_lost(kind, kernel):
+    """source: set_current_state is before the look, so wake_up_process makes schedule() return at once.
+
+    Caught a vCPU that went to sleep although it had been woken.
+    """
+    made, done = booted(1, kernel), []
+
+    def send(event):
+        if isinstance(event, kind) and not done:
+            done.append(True)
+            made.signal_msi(MSI, 0x41)
+
+    made.trace.listeners.append(send)
+    made.execute(0, ("hlt",))
+    made.run()
+    assert done
+    assert made.vcpus[0].guest.handled == {0x41: 1}

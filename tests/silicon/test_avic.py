@@ -560,3 +560,26 @@ def test_eoi_ends_the_highest_unless_it_is_level(serviced, level):
 def test_vmrun_checks(fields, ext, refused):
     """Catches bit 30 without bit 31 let through, limits off by one, and x2AVIC_EXT that raises xAVIC's."""
     assert avic.vmrun_refuses(Vmcb(**fields), ext) is refused
+
+
+# ---- what an IPI leaves behind, and who takes it ----
+
+
+@pytest.mark.parametrize("low", [SELF, 0])
+def test_open_point_whether_an_ipi_changes_tmr(low):
+    """KVM clears it when it delivers; one that a level interrupt left makes the EOI exit. Catches TMR set."""
+    for choice, left in (("kept", bits(V, 0x50)), ("cleared", bits(0x50))):
+        made = bench(avic_ipi_tmr=choice)
+        made.pages[0].tmr = bits(V, 0x50)
+        assert send(made, V | low, dest=0) is None
+        assert made.pages[0].tmr == left
+
+
+def test_open_point_a_target_that_is_software_disabled():
+    """Catches an exit for it: nothing is wrong with its entry."""
+    for choice, found in (("accepted", {1, 2}), ("dropped", {2})):
+        made = bench(avic_ipi_sw_disabled=choice)
+        made.pages[1].regs[SVR] = 0xFF
+        assert send(made, V | ALLBUT) is None
+        assert set(made.irr()) == found
+        assert len(made.rung) == len(found)

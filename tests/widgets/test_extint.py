@@ -4,8 +4,9 @@ import re
 
 import pytest
 
+from kvmmodel import Host
 from kvmmodel.events import AvicMode, KvmApicvInhibitChanged, KvmInjVirq
-from kvmmodel.widgets.extint import VECTOR, extint_avic_story, extint_costs, extint_run
+from kvmmodel.widgets.extint import VECTOR, counted, extint_avic_story, extint_costs, extint_run
 
 KERNELS = ["6.1", "6.12", "6.18", "7.2", "7.3.4"]
 
@@ -58,7 +59,27 @@ def test_words_are_few_and_every_story_has_a_verdict(flag, avic, kernel, broken)
         assert {step.at, step.to} - {None} <= columns
 
 
-def test_the_other_vcpu_pays_only_while_avic_is_on():
-    """Exits of vCPU 1: two for IF clear and AVIC on, else none."""
-    rows = re.findall(r"<tr>(.*?)</tr>", str(extint_costs(("7.3",))))[1:]
-    assert [re.findall(r"<td>(.*?)</td>", row)[-1] for row in rows] == ["2", "0", "0"]
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("avic", "flag", "exits"), [("on", "clear", 2), ("on", "set", 0), ("off", "clear", 0)])
+def test_the_other_vcpu_pays_only_for_avics_going_and_coming(kernel, avic, flag, exits):
+    assert counted(flag, kernel, avic)[-1] == exits
+
+
+def test_the_table_has_the_counts_of_each_run_below_its_kernel():
+    table = str(extint_costs(("6.12", "7.3")))
+    assert re.findall(r"Kernel ([\d.]+)", table) == ["6.12", "7.3"]
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</th>(.*?)</tr>", table)
+    assert [name for name, _ in rows] == ["AVIC on, IF clear", "AVIC on, IF set", "AVIC off, IF clear"] * 2
+    assert re.findall(r"<td>(\d+)</td>", rows[3][1]) == [str(count) for count in counted("clear", "7.3", "on")]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_userspaces_extint_asks_for_the_same_window(kernel):
+    """source 6.12.117 and 7.3.4 kvm_cpu_has_extint: with a split irqchip it is what KVM_INTERRUPT left."""
+    vm = Host(kernel=kernel, avic=True).create_vm(vcpus=2, irqchip="split", boot=True)
+    vm.vcpus[0].guest.cli()
+    vm.vcpus[0].interrupt(VECTOR)
+    vm.execute(0, ("spin 20000", "sti", "spin 20000"))
+    vm.run()
+    assert {change for change in changes(vm) if change[0] == "IRQWIN"} == {("IRQWIN", True), ("IRQWIN", False)}
+    assert vm.vcpus[0].guest.handled == {VECTOR: 1}

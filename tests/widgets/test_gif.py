@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvmmodel.widgets.gif import EVENTS, FLAGS, MEANS, gif_costs, gif_exits, gif_explorer, gif_story
+from kvmmodel.widgets.gif import EVENTS, FLAGS, MEANS, clgi_exits, gif_costs, gif_exits, gif_explorer, gif_story
 
 EVERY = [(event, flag, means) for _, event in EVENTS for _, flag in FLAGS for _, means in MEANS]
 NMIS = {"nmi": 1, "two": 2, "again": 2}
@@ -89,6 +89,11 @@ def test_what_is_lost_if_kvm_hears_of_neither(event, flag, means):
     assert story.verdict.startswith("Nothing lost yet.") == (case in NOT_YET)
     assert (story.steps[-1].states[0].nmis > 0) == (case in STUCK | LOST and event != "smi")
     assert not {"intercept `IRET`", "intercept `STGI`"} & set(labels(story))
+
+
+def test_without_vgif_each_clgi_and_each_stgi_exits():
+    assert clgi_exits(3, vgif=False) == 1 + 2 * 3
+    assert clgi_exits(3, vgif=True) == 1  # the write to EFER
 
 
 def test_the_cost_table_has_a_row_for_each_event():

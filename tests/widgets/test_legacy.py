@@ -2,7 +2,17 @@
 
 import pytest
 
-from kvmmodel.widgets.legacy import GONE, GUESTS, SOURCES, late_ticks, legacy_explorer, legacy_story, periods
+from kvmmodel import Host
+from kvmmodel.widgets.legacy import (
+    GONE,
+    GUESTS,
+    SOURCES,
+    late_ticks,
+    legacy_explorer,
+    legacy_story,
+    periods,
+    userspace_extint,
+)
 
 EVERY = [(source, guest, gone) for _, source in SOURCES for _, guest in GUESTS for _, gone in GONE]
 LINES = [case for case in EVERY if case[0] != "pit"]
@@ -120,3 +130,20 @@ def test_the_explorer_starts_with_a_line_and_if_set():
     widget.choose(source="pit")
     widget.set_broken(True)
     assert widget.story == legacy_story("pit", "set", "no", broken=True)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_userspace_has_room_for_one_vector_at_a_time(kernel):
+    """KVM_INTERRUPT: EEXIST while one waits; KVM_EXIT_IRQ_WINDOW_OPEN when the guest could take another."""
+    found = userspace_extint(kernel)
+    assert found == {"answers": [0, -17], "handlers": {"0x31": 1}, "exits": ["irq_window_open"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "inhibits"),
+    [({"pit": "reinject"}, {"PIT_REINJ"}), ({"pit": "discard"}, set()), ({"irqchip": "split"}, set())],
+)
+def test_a_pit_in_reinject_mode_inhibits_avic_before_it_ticks(options, inhibits):
+    vm = Host(kernel="7.3", avic=True).create_vm(vcpus=1, boot=True, **options)
+    assert vm.inhibits == inhibits
+    assert vm.vcpus[0].apicv_active is not bool(inhibits)

@@ -1,10 +1,12 @@
 """The explorer of the page on PV IPI and PV kick: every way to every target; and what pv_unhalted is for."""
 
+import re
+
 import pytest
 
 from kvmmodel.widgets.pv import COUNTS, KERNELS, TARGETS, VECTOR, WAYS, pv_explorer, pv_run, pv_scenario, pv_story
 from kvmmodel.widgets.pv_costs import COUNTS as COUNTED
-from kvmmodel.widgets.pv_costs import NAMES, Cost, cost, kick_cost, pv_costs
+from kvmmodel.widgets.pv_costs import NAMES, Cost, cost, kick_cost, pv_costs, pv_costs_avic
 
 EVERY = [(way, target, count) for _, way in WAYS for _, target in TARGETS for _, count in COUNTS]
 IPIS = [(way, target, count) for way, target, count in EVERY if way != "kick"]
@@ -114,6 +116,36 @@ def test_a_kick_has_one_waiter_whatever_is_chosen():
 )
 def test_what_is_counted(way, count, found, kernel):
     assert cost(way, count, kernel) == found
+
+
+@pytest.mark.parametrize("kernel", ["6.6", "6.12", "7.3"])
+@pytest.mark.parametrize(
+    ("way", "asleep", "found"),
+    [
+        ("each", "none", Cost(0, 0, 0, 0)),
+        ("cluster", "none", Cost(0, 0, 0, 0)),
+        ("others", "none", Cost(0, 0, 0, 0)),
+        ("pv", "none", Cost(1, 1, 0, 0)),
+        ("each", "all", Cost(4, 0, 4, 4)),
+        ("cluster", "all", Cost(1, 0, 4, 4)),
+        ("others", "all", Cost(1, 0, 4, 4)),
+        ("pv", "all", Cost(1, 1, 4, 4)),
+    ],
+)
+def test_with_avic_a_hypercall_exits_where_an_icr_write_need_not(way, asleep, found, kernel):
+    """avic.md 5.3: an ICR write exits only if a target is not running; VMMCALL always does."""
+    assert cost(way, 4, kernel, avic=True, asleep=asleep) == found
+
+
+def test_the_table_with_avic_has_the_running_targets_first():
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</th><td>(.*?)</td><td>(\d+)</td>", pv_costs_avic())
+    running = [
+        ("4 in guest", "one by one", "0"),
+        ("4 in guest", "by cluster", "0"),
+        ("4 in guest", "all but self", "0"),
+    ]
+    assert rows[:4] == [*running, ("4 in guest", "PV IPI", "1")]
+    assert [row[2] for row in rows[4:]] == ["4", "1", "1", "1"]
 
 
 def test_a_kick_costs_one_hypercall_and_one_wake_up():

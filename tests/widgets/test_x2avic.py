@@ -70,6 +70,7 @@ def test_what_a_release_lets_through():
     assert [access(kernel, 0x210, False) for kernel in ("6.12", "7.3")] == ["MSR", "no exit"]
     assert [access(kernel, 0x380, True) for kernel in ("6.12", "7.3")] == ["402h", "MSR"]
     assert [access(kernel, 0x320, True) for kernel in ("6.12", "7.3")] == ["MSR", "MSR"]
+    assert [access(kernel, offset, False) for kernel in ("6.12", "7.3") for offset in (0xB0, 0x3F0)] == ["—"] * 4
 
 
 def test_one_vcpu_in_x2apic_mode_takes_the_page_from_all_without_x2avic():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvmmodel.events import KvmEntry, KvmExit, KvmUserspaceExit, NmiWindow, TprSync
-from kvmmodel.kvm.apicv import enable_apicv, kvm_set_apicv_inhibit
+from kvmmodel.kvm.apicv import enable_apicv, kvm_apicv_activated, kvm_set_apicv_inhibit
 from kvmmodel.kvm.lapic.advance import kvm_wait_lapic_expire
 from kvmmodel.kvm.lapic.registers import APIC_TASKPRI
 from kvmmodel.kvm.names import kernel
@@ -225,6 +225,7 @@ def svm_skip_emulated_instruction(vcpu: KvmVcpu) -> None:
 
 @kernel(FILE, was={"5.10": "svm_create_vcpu", "6.1": "svm_vcpu_create"})
 def svm_vcpu_create(vcpu: KvmVcpu) -> int:
+    vcpu.avic_is_running = kvm_apicv_activated(vcpu.kvm)
     return avic_init_vcpu(vcpu)
 
 

@@ -1,11 +1,11 @@
-"""Exits that run KVM's instruction emulator: accesses to the xAPIC page, MOV to CR8, and RSM.
+"""Exits that run KVM's instruction emulator: accesses to the xAPIC page, MOV to CR8, RSM, MSRs that AVIC left to KVM.
 
 The emulator itself is not modelled, only the functions that an access passes on its way to the local APIC.
 """
 
 from __future__ import annotations
 
-from kvmmodel.events import KvmMmio
+from kvmmodel.events import KvmMmio, KvmMsr
 from kvmmodel.kvm.apicv import kvm_apicv_activated
 from kvmmodel.kvm.ioapic_registers import ioapic_in_range, ioapic_mmio_read, ioapic_mmio_write
 from kvmmodel.kvm.lapic.access import apic_mmio_in_range, apic_mmio_read, apic_mmio_write
@@ -15,6 +15,7 @@ from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.smm import emulator_leave_smm
 from kvmmodel.kvm.types import KvmVcpu, trace
 from kvmmodel.kvm.x86.inject import kvm_queue_exception
+from kvmmodel.kvm.x86.msrs import GP_VECTOR, kvm_set_msr_ignored_check
 from kvmmodel.silicon.apic import APIC_DEFAULT_PHYS_BASE
 
 X86, EMULATE = "arch/x86/kvm/x86.c", "arch/x86/kvm/emulate.c"
@@ -40,14 +41,18 @@ def kvm_mmu_page_fault(vcpu: KvmVcpu) -> int:
 
 @kernel(X86)
 def x86_emulate_instruction(vcpu: KvmVcpu, what: str) -> int:
-    x86_emulate_insn(vcpu, what)
-    if what != "rsm":  # it goes to where SMM came from, not to what is behind it
+    """``what``: mmio, msr, cr8 or rsm."""
+    refused = x86_emulate_insn(vcpu, what)
+    if what != "rsm" and not refused:  # RSM goes to where SMM came from, not to what is behind it
         kvm_x86_ops.skip_emulated_instruction(vcpu)
     return 1
 
 
 @kernel(EMULATE)
-def x86_emulate_insn(vcpu: KvmVcpu, what: str) -> None:
+def x86_emulate_insn(vcpu: KvmVcpu, what: str) -> bool:
+    """Whether the guest gets a #GP for an MSR instead."""
+    if what == "msr":
+        return not (em_wrmsr(vcpu) if vcpu.regs.write else em_rdmsr(vcpu))
     if what == "cr8":
         em_cr_write(vcpu)
     elif what == "rsm":
@@ -56,6 +61,40 @@ def x86_emulate_insn(vcpu: KvmVcpu, what: str) -> None:
         segmented_write(vcpu)
     else:
         emulator_read_write(vcpu)
+    return False
+
+
+@kernel(EMULATE)
+def em_wrmsr(vcpu: KvmVcpu) -> bool:
+    return _done(vcpu, emulator_set_msr_with_filter(vcpu))
+
+
+@kernel(EMULATE)
+def em_rdmsr(vcpu: KvmVcpu) -> bool:
+    return _done(vcpu, emulator_get_msr_with_filter(vcpu))
+
+
+def _done(vcpu: KvmVcpu, done: bool) -> bool:
+    if not done:
+        kvm_queue_exception(vcpu, GP_VECTOR, 0)
+    return done
+
+
+@kernel(X86, since="6.1")
+def emulator_set_msr_with_filter(vcpu: KvmVcpu) -> bool:
+    regs = vcpu.regs
+    failed = kvm_set_msr_ignored_check(vcpu, regs.ecx, regs.value, False)
+    trace(vcpu.kvm.host, KvmMsr, True, regs.ecx, regs.value, bool(failed))
+    return not failed
+
+
+@kernel(X86, since="6.1")
+def emulator_get_msr_with_filter(vcpu: KvmVcpu) -> bool:
+    value = kvm_x86_ops.get_msr(vcpu, vcpu.regs.ecx)
+    trace(vcpu.kvm.host, KvmMsr, False, vcpu.regs.ecx, value or 0, value is None)
+    if value is not None:
+        vcpu.regs.value = value
+    return value is not None
 
 
 @kernel(EMULATE)

@@ -25,11 +25,15 @@ def worker(number: int, workers: int, seed: int, operations: int, out: Any) -> N
     """Batches of seeds of its own, until it has run its part. Puts (its histogram, what differs) after each."""
     histogram, batch = Histogram(), 0
     while histogram.operations < operations:
-        found = search(seed_of(seed, number + batch * workers), BATCH, histogram)
+        found = search(seed_of(seed, number + batch * workers), BATCH, histogram, told)
         out.put((number, histogram, found))
         if found:
             return
         batch += 1
+
+
+def told(error: Exception) -> None:
+    print(f"  {str(error).partition('Case(')[0].rstrip()}\n  making the case smaller, a minute or so", flush=True)
 
 
 def seed_of(seed: int, batch: int) -> int:

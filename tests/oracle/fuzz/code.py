@@ -1,8 +1,8 @@
 """Machine code of the guest: one step per vCPU, in real mode, with 4 GiB behind DS. What it read is in EAX at the end.
 
 The last instruction is an OUT to STEP_PORT. The one before is an OUT as well: this vendor's module emulates on after
-what the guest did, and what that asked for happens on the next way into the guest. Each vector's handler tells its number, and returns; the one of #GP ends
-the step.
+what the guest did, and what that asked for happens on the next way into the guest. Each vector's handler tells its
+number, and returns; the one of #GP ends the step.
 """
 
 from __future__ import annotations

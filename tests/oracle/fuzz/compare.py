@@ -16,10 +16,10 @@ NOT_COMPARED = {
     "masks; this vendor has no V_TPR",
     "when in a step the second of two NMIs comes": "how a vendor's module learns that the first has ended is its own",
     "a count that ends while a case runs": "two clocks. Counts are 0 or last for seconds; deadlines are past or far",
-    "TMCCT of a running timer": "two clocks: equal within CLOCKS_NS, and 0 in both or in neither",
+    "TMCCT of a running timer": "two clocks: equal within CLOCKS of 2**32, and 0 in both or in neither",
 }
-TMICT, TMCCT, TDCR, LVTT = 0x380, 0x390, 0x3E0, 0x320
-CLOCKS_NS = 1_000_000_000
+TMCCT = 0x390
+CLOCKS = 500_000_000  # counts: a new divisor keeps them, and makes times of them
 PIC_FIELDS = ("last_irr", "irr", "imr", "isr", "priority_add", "irq_base", "read_reg_select", "poll", "special_mask")
 PIC_FIELDS += (
     "init_state",
@@ -60,11 +60,9 @@ def _pages(v: int, there: bytes, here: bytes) -> list[str]:
 
 
 def _close(there: tuple[int, ...], here: tuple[int, ...]) -> bool:
-    """Two counts of the same running timer, in units of a nanosecond times the divisor."""
-    code = there[TDCR // 4]
-    shift = ((code & 3 | code >> 1 & 4) + 1) & 7
+    """Two counts of the same running timer."""
     a, b = there[TMCCT // 4], here[TMCCT // 4]
-    return 0 not in (a, b) and abs(a - b) << shift < CLOCKS_NS
+    return 0 not in (a, b) and abs(a - b) < CLOCKS
 
 
 def _pics(chip: int, there: bytes, here: bytes) -> list[str]:

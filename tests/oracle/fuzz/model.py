@@ -10,7 +10,7 @@ from functools import cache
 
 from kvmmodel import Host, MsrError
 from kvmmodel.guest.cpu import GuestCpu, Insn, Level
-from kvmmodel.kvm import ioctl
+from kvmmodel.kvm import vcpu_ioctl
 from kvmmodel.kvm.irqchip import IoapicRoute, MsiRoute, PicRoute, Route
 from kvmmodel.kvm.lapic.priority import kvm_apic_has_interrupt
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
@@ -166,7 +166,7 @@ class Model:
         vcpu = self.vm.vcpus[v]
         if vcpu.get_mp_state() != "runnable":
             vcpu.set_mp_state("runnable")
-        ioctl.set_sregs(vcpu.kvm_vcpu, (vcpu.lapic.regs.get(0x80, 0) & 0xF0) >> 4)
+        vcpu_ioctl.set_sregs(vcpu.kvm_vcpu, (vcpu.lapic.regs.get(0x80, 0) & 0xF0) >> 4)
         kvm_make_request(KVM_REQ_EVENT, vcpu.kvm_vcpu)  # KVM_SET_REGS, the rest of which the model has no use for
         vcpu.kvm_vcpu.vmcb.rflags_if = False
         value, happened = self._run(v, [*_insns(instruction), Insn("outb", STEP_PORT, 0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,10 +13,22 @@ from tests.oracle.fuzz.engine import check
 from tests.oracle.fuzz.generate import cases
 from tests.oracle.fuzz.histogram import Histogram
 
+SHRINKING_S = 60
 
-def search(number: int, examples: int, histogram: Histogram, progress: Callable[[], None] = lambda: None) -> str | None:
-    """Run so many cases of this seed. What differs in the smallest case that does, None: nothing does."""
+
+class Enough(KeyboardInterrupt):
+    """Hypothesis has had its time: it goes no further for this, and for nothing less."""
+
+
+def search(
+    number: int, examples: int, histogram: Histogram, seen: Callable[[Exception], None] = lambda _: None
+) -> str | None:
+    """Run so many cases of this seed. What differs in the smallest case that does, None: nothing does.
+
+    ``seen`` is told the first difference: to make it smaller takes a minute.
+    """
     worst: list[tuple[Case, Exception]] = []
+    until = 0.0
 
     @seed(number)
     @settings(
@@ -29,16 +42,21 @@ def search(number: int, examples: int, histogram: Histogram, progress: Callable[
     )
     @given(cases())
     def run(case: Case) -> None:
+        nonlocal until
+        if worst and time.monotonic() > until:
+            raise Enough
         try:
             check(case, None if worst else histogram)
         except Exception as error:
+            if not worst:
+                until = time.monotonic() + SHRINKING_S
+                seen(error)
             worst[:] = [(case, error)]
             raise
-        progress()
 
     try:
         run()
-    except Exception:
+    except (Exception, Enough):
         if not worst:
             raise
         return told(*worst[0])

@@ -14,7 +14,6 @@ from kvmmodel.kvm.svm.avic.tables import (
 )
 from kvmmodel.kvm.types import KvmVcpu, trace
 from kvmmodel.kvm.x86.emulate import x86_emulate_instruction
-from kvmmodel.kvm.x86.msrs import kvm_emulate_rdmsr, kvm_emulate_wrmsr
 from kvmmodel.silicon import apic as hw
 
 TRAPS = frozenset((
@@ -36,11 +35,11 @@ def avic_unaccelerated_access_interception(vcpu: KvmVcpu) -> int:
     trap = is_avic_unaccelerated_access_trap(offset)
     vector = vmcb.exit_info_2 & 0xFF
     trace(vcpu.kvm.host, KvmAvicUnacceleratedAccess, vcpu.vcpu_id, offset, trap, write, vector)
+    if "no-avic-exits" in vcpu.kvm.broken:
+        return 1
     if trap:
         return avic_unaccel_trap_write(vcpu)
-    if vcpu.regs.msr_access:
-        return kvm_emulate_wrmsr(vcpu) if vcpu.regs.write else kvm_emulate_rdmsr(vcpu)
-    return x86_emulate_instruction(vcpu, "mmio")
+    return x86_emulate_instruction(vcpu, "msr" if vcpu.regs.msr_access else "mmio")
 
 
 @kernel(FILE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.events import KvmAvicGaLog
-from kvmmodel.kvm.amd_iommu import AmdIrData, PiData, irq_set_vcpu_affinity
+from kvmmodel.kvm.amd_iommu import AmdIrData, PiData, amd_iommu_update_ga, irq_set_vcpu_affinity
 from kvmmodel.kvm.kvm_main import kvm_vcpu_wake_up
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.svm.avic.tables import FILE, GA_LOG_INTR, entry_of, ga_log_intr
@@ -35,9 +35,24 @@ def avic_pi_update_irte(kvm: Kvm, data: AmdIrData, old: KvmVcpu | None, vcpu: Kv
     log = ga_log_intr(kvm, entry & GA_LOG_INTR != 0)
     cpu = entry & PHYSICAL_HOST_ID if running else None
     tag, page = ga_tag(kvm, vcpu), vcpu.avic_backing_page
-    result = irq_set_vcpu_affinity(data, PiData(tag, vector, page, vcpu.apic.apicv_active, cpu, log))
-    vcpu.ir_list.append(data)
+    if host.has("irte_activated_with_the_vcpu"):
+        result = irq_set_vcpu_affinity(data, PiData(tag, vector, page, vcpu.apic.apicv_active, cpu, log))
+        vcpu.ir_list.append(data)
+    else:
+        result = irq_set_vcpu_affinity(data, PiData(tag, vector, page, True, None, log))
+        svm_ir_list_add(vcpu, data, cpu)
     return result
+
+
+@kernel(FILE, until="6.18")
+def svm_ir_list_add(vcpu: KvmVcpu, data: AmdIrData, cpu: int | None) -> None:
+    """Up to 6.12 an entry is posted as that of a vCPU that does not run, and only then gets the core of one that does.
+
+    ``cpu`` None: it does not.
+    """
+    if cpu is not None:
+        amd_iommu_update_ga(data, cpu, True)
+    vcpu.ir_list.append(data)
 
 
 @kernel(FILE)

@@ -6,7 +6,9 @@ In the table that the processors of senders read, and in the remapping entries o
 from __future__ import annotations
 
 from kvmmodel.kvm.amd_iommu import amd_iommu_activate_guest_mode, amd_iommu_deactivate_guest_mode, amd_iommu_update_ga
+from kvmmodel.kvm.apicv import __kvm_vcpu_update_apicv
 from kvmmodel.kvm.names import kernel
+from kvmmodel.kvm.requests import KVM_REQ_APICV_UPDATE, kvm_check_request
 from kvmmodel.kvm.svm.avic.tables import (
     FILE,
     GA_LOG_INTR,
@@ -75,6 +77,10 @@ def avic_vcpu_blocking(vcpu: KvmVcpu) -> None:
 
 @kernel(FILE, was={"5.10": "svm_vcpu_unblocking", "6.1": "avic_vcpu_unblocking"})
 def avic_vcpu_unblocking(vcpu: KvmVcpu) -> None:
+    """Up to 5.15 it follows an inhibit here already, before it counts as running."""
+    early = not vcpu.kvm.host.has("unblocking_keeps_apicv_request")
+    if early and kvm_check_request(KVM_REQ_APICV_UPDATE, vcpu):
+        __kvm_vcpu_update_apicv(vcpu)
     vcpu.avic_is_running = True
     if vcpu.apic.apicv_active:
         avic_vcpu_load(vcpu)

@@ -11,12 +11,19 @@ from kvmmodel.kvm.lapic.access import READABLE, XAPIC_ONLY
 from kvmmodel.kvm.lapic.registers import LVT_MASKS, apic_x2apic_mode
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import KVM_REQ_TLB_FLUSH_CURRENT, kvm_make_request
-from kvmmodel.kvm.svm.avic.load import __avic_vcpu_load, __avic_vcpu_put, avic_set_pi_irte_mode
+from kvmmodel.kvm.svm.avic.load import (
+    __avic_vcpu_load,
+    __avic_vcpu_put,
+    avic_set_pi_irte_mode,
+    avic_vcpu_load,
+    avic_vcpu_put,
+)
 from kvmmodel.kvm.svm.avic.tables import FILE, __avic_get_max_physical_id, avic_apicv_post_state_restore
 from kvmmodel.kvm.svm.intercepts import svm_clr_intercept, svm_set_intercept
+from kvmmodel.kvm.svm.predicates import vmcb12_is_intercept
 from kvmmodel.kvm.types import HostKernel, KvmVcpu, trace
 from kvmmodel.silicon import apic as hw
-from kvmmodel.silicon.vmcb import SVM_EXIT_WRITE_CR8
+from kvmmodel.silicon.vmcb import SVM_EXIT_MSR, SVM_EXIT_WRITE_CR8
 
 BANKS = frozenset(base + 0x10 * i for base in hw.BANKS for i in range(8))
 # Up to 7.0 reads and writes of the same registers pass, of each bank only the first word (a bug), and not SELF_IPI.
@@ -89,8 +96,15 @@ def avic_deactivate_vmcb(vcpu: KvmVcpu) -> None:
     vmcb.avic_max_index = 0
     if vcpu.kvm.host.has("cr8_intercept_follows_avic"):
         svm_set_intercept(vcpu, SVM_EXIT_WRITE_CR8)
-    avic_set_x2apic_msr_interception(vcpu, True)
+    if not _left_to_l1(vcpu):
+        avic_set_x2apic_msr_interception(vcpu, True)
     trace(vcpu.kvm.host, AvicMode, vcpu.vcpu_id, "off")
+
+
+def _left_to_l1(vcpu: KvmVcpu) -> bool:
+    """A bug of older releases: L2's MSRs are L1's business, so they keep theirs for L1 as it was."""
+    own_bitmap = vcpu.guest_mode and vmcb12_is_intercept(vcpu, SVM_EXIT_MSR)
+    return own_bitmap and not vcpu.kvm.host.has("inhibited_in_l2_intercepts_msrs")
 
 
 @kernel(FILE, since="6.1", was={"6.1": "avic_refresh_virtual_apic_mode"})
@@ -116,5 +130,5 @@ def avic_refresh_apicv_exec_ctrl(vcpu: KvmVcpu) -> None:
         (__avic_vcpu_load if active else __avic_vcpu_put)(vcpu, "toggle")
         return
     if host.has("apicv_update_by_request"):  # not in 5.10, whose IsRunning stays as it was
-        (__avic_vcpu_load if active else __avic_vcpu_put)(vcpu, "run")
+        (avic_vcpu_load if active else avic_vcpu_put)(vcpu)
     avic_set_pi_irte_mode(vcpu, active)

@@ -3,7 +3,7 @@
 import pytest
 
 from kvmmodel import Host
-from kvmmodel.events import IommuGaLog, KvmAvicGaLog
+from kvmmodel.events import IommuGaLog, IommuMode, KvmAvicGaLog
 from kvmmodel.kvm.apicv import kvm_clear_apicv_inhibit, kvm_set_apicv_inhibit
 from kvmmodel.kvm.irqchip import MsiRoute
 from kvmmodel.kvm.svm.avic.irte import avic_ga_log_notifier
@@ -126,6 +126,28 @@ def test_after_an_inhibit_older_entries_say_not_running(kernel, is_run):
     assert found == [(True, is_run)]
     logged = sum(isinstance(r.event, IommuGaLog) for r in vm.trace.records) - before
     assert logged == (not is_run)
+
+
+@pytest.mark.parametrize("kernel", [*OLDER, *NEWER])
+def test_an_entry_for_a_vcpu_that_does_not_run_names_no_core(kernel):
+    """source amd_iommu_activate_guest_mode: both words are 0 at first. Catches the host's own core left in it."""
+    vm = Host("zen4", kernel, avic=True, iommu="vapic").create_vm(2, boot=True, pcpus=[2, 5])
+    vm.run()
+    for vcpu in vm.vcpus:
+        vcpu.guest.hlt()
+    vm.set_gsi_routing(vm.machine.kvm.routing | {24: [MsiRoute(MSI | 1 << 12, VECTOR)]})
+    device = vm.assign_device(24)
+    assert device.cpu != 0
+    assert (device.irte.guest_mode, device.irte.destination) == (True, 0)
+
+
+@pytest.mark.parametrize(("kernel", "written"), [*((k, [False, True]) for k in OLDER), *((k, [True]) for k in NEWER)])
+def test_up_to_6_12_an_entry_is_posted_first_and_gets_the_core_then(kernel, written):
+    """source svm_ir_list_add, 6.1.176 and 6.12.117: amd_iommu_update_ga behind the activation. 7.3.4: one write."""
+    vm, _ = assigned(kernel)
+    entries = [r.event for r in vm.trace.records if isinstance(r.event, IommuMode) and r.event.mode == "posted"]
+    assert [e.is_run for e in entries] == written
+    assert all(e.ga_log_intr for e in entries) == (kernel in OLDER)
 
 
 def test_a_new_affinity_moves_it_to_another_list():

@@ -9,6 +9,7 @@ from kvmmodel import Host
 from kvmmodel.events import (
     AvicClearIsr,
     AvicDoorbell,
+    AvicIsRunning,
     AvicLookup,
     AvicMode,
     AvicRing,
@@ -425,3 +426,69 @@ def test_t19_an_inhibit_that_a_blocked_vcpu_has_not_seen(kernel):
     assert ("EVENT" in before, "EVENT" in after) == (False, True)
     assert not made.vcpus[1].apicv_active
     assert handled(made)[1] == {V: 1}
+
+
+@pytest.mark.parametrize(("kernel", "on_the_way_out"), [("5.10", True), ("5.15", True), ("6.1", False), ("7.3", False)])
+def test_t19_up_to_5_15_a_vcpu_that_wakes_up_follows_before_it_counts_as_running(kernel, on_the_way_out):
+    """15.1, and a mail of October 2021 that shows svm_vcpu_unblocking. Catches the request left for the entry there."""
+    made = vm(2, kernel)
+    block(made, 1)
+    made.create_pit2()
+    made.run()
+    clear(made)
+    icr(made, V, 1)
+    own = [e for e in events(made, AvicIsRunning, AvicMode) if e.vcpu_id == 1]
+    first = next(e for e in own if isinstance(e, AvicMode) or e.running)
+    assert isinstance(first, AvicMode) == on_the_way_out
+    assert handled(made)[1] == ({} if kernel == "5.10" else {V: 1})  # 5.10 makes no KVM_REQ_EVENT for it
+
+
+@pytest.mark.parametrize(("kernel", "marked"), [("5.15", False), ("6.1", True), ("7.3", True)])
+def test_up_to_5_15_one_made_while_avic_was_inhibited_counts_as_running_once_it_has_slept(kernel, marked):
+    """source svm_create_vcpu, as a mail of October 2021 shows it: avic_is_running is set if AVIC is not inhibited."""
+    made = vm(1, kernel, pit="reinject")
+    made.reinject_control(False)
+    made.vcpus[0].nmi()
+    made.run()
+    assert made.vcpus[0].apicv_active
+    assert running(made, 0)[1] == marked
+    block(made, 0)
+    made.vcpus[0].nmi()
+    made.run()
+    assert running(made, 0)[1]
+
+
+@pytest.mark.parametrize("kernel", X2AVIC)
+@pytest.mark.parametrize("cpu", [NO_X2AVIC, "zen2"])
+def test_t20_hybrid_a_self_ipi_by_msr_is_accepted_as_under_avic_and_rings_nobody(cpu, kernel):
+    """Recorded 7.3.4: its trace is held against this one in tests/evidence. On a processor with AVIC it then arrives.
+
+    Catches a doorbell to the core that the sender itself is on, and KVM_REQ_EVENT.
+    """
+    made = vm(1, kernel, cpu=cpu)
+    at(made, AvicTake, lambda: seen.extend(made.trace.events))
+    seen = []
+    write(made, 0, SELF_IPI, V)
+    assert exits(made)[0] == MSR
+    kinds = [type(e) for e in seen if isinstance(e, KvmApicIpi | KvmApicAcceptIrq | KvmApicvAcceptIrq | MakeRequest)]
+    assert kinds == [KvmApicIpi, KvmApicAcceptIrq, KvmApicvAcceptIrq]
+    assert events(made, KvmAvicDoorbell, AvicDoorbell, KvmInjVirq) == []
+    assert handled(made) == [{V: 1}]
+
+
+@pytest.mark.parametrize(("kernel", "exit_"), [("6.12", False), ("6.18.0", False), ("6.18.35", True), ("7.3", True)])
+def test_t3_hygon_follows_later(kernel, exit_):
+    """Family 18h since 6.18.35 and 7.1. Catches both families in one change."""
+    made = vm(2, kernel, cpu="hygon", x2apic=False)
+    icr(made, V, 1)
+    assert exits(made) == ([INCOMPLETE] if exit_ else [])
+
+
+@pytest.mark.parametrize("kernel", X2AVIC)
+@pytest.mark.parametrize("choice", ["lost", "held"])
+def test_open_point_a_doorbell_to_a_core_in_the_host(choice, kernel):
+    """It makes no difference to what is delivered, and how often."""
+    made = vm(2, kernel, host={"open_points": {"avic_doorbell_in_host": choice}})
+    at(made, AvicLookup, made.vcpus[1].nmi)
+    icr(made, V, 1)
+    assert handled(made)[1] == {V: 1, 2: 1}
