@@ -6,7 +6,7 @@ own. An edge that comes while its IRR bit is set is one with what waits; all tha
 
 import re
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvmmodel.events import AvicLookup, AvicSetIrr, AvicTake, Block, HandlerEnter, Instruction, SetIrr, VmRun
@@ -215,7 +215,20 @@ def play(mode, kernel, programs, bodies, avic):
     return made, watch
 
 
+SELF, EVERYBODY, OTHERS = 0x40000, 0x80000, 0xC0000
+# While one vCPU switches the inhibit off, one maps the xAPIC's page, and one still runs without AVIC: if they did not
+# wait for each other, the last one's EOI would be a store to memory.
+ALL_AT_ONCE = [
+    [("short", EVERYBODY, 0x47), ("ipi", 0, 0x40), ("short", SELF, 0x40), ("short", SELF, 0x80)],
+    [("short", SELF, 0x40), ("ipi", 0, 0x64), *[("write_cr8", 0, 0), ("short", SELF, 0x40)] * 3],
+    [("short", OTHERS, 0x40), ("pit", 0, 0x40), ("short", SELF, 0x40), ("ipi", 0, 0x40), ("write_cr8", 0, 0)],
+    [("short", SELF, 0x40), ("write_cr8", 0, 0), ("pit", 0, 0x60)],
+]
+
+
 @settings(max_examples=100, deadline=None)
+@example("xavic", "6.1", ALL_AT_ONCE, {})
+@example("xavic", "7.3", ALL_AT_ONCE, {})
 @given(
     st.sampled_from(["off", *sorted(MODES)]),
     st.sampled_from(RELEASES),
