@@ -20,26 +20,26 @@ DRAWS = 40  # of a case; most are one operation
 # How often each is drawn, of all that the VM has.
 Weights = dict[Maker, int]
 ALWAYS: Weights = {
-    apic.msi: 42,
-    apic.other_wrmsr: 9,
+    apic.msi: 44,
+    apic.other_wrmsr: 10,
     apic.other_rdmsr: 6,
     apic.lapic: 2,
-    apic.mp: 11,
+    apic.mp: 12,
     apic.nmi: 6,
-    apic.api: 9,
-    apic.interrupt: 11,
-    guest.open_: 13,
-    chips.line: 20,
-    chips.routing: 6,
+    apic.api: 11,
+    apic.interrupt: 14,
+    guest.open_: 15,
+    chips.line: 18,
+    chips.routing: 8,
     stories.level: 2,
     stories.extint: 6,
 }
-XAPIC: Weights = {guest.page: 24}
+XAPIC: Weights = {guest.page: 27}
 X2APIC: Weights = {apic.wrmsr: 16, apic.rdmsr: 20, guest.msr: 44}
-FEW: Weights = {guest.page: 3, apic.wrmsr: 2, apic.rdmsr: 5, guest.msr: 9}
-FULL: Weights = {chips.pic: 3, chips.ioapic: 5, guest.ioapic: 22, guest.pic: 20}
+FEW: Weights = {guest.page: 3, apic.wrmsr: 2, apic.rdmsr: 6, guest.msr: 12}
+FULL: Weights = {chips.pic: 3, chips.ioapic: 5, guest.ioapic: 22, guest.pic: 22}
 SPLIT: Weights = {chips.pic: 4, chips.ioapic: 4, chips.line: 10, apic.interrupt: 34, stories.level: 28}
-PIT: Weights = {chips.pit: 13, chips.reinject: 14, guest.pit: 8}
+PIT: Weights = {chips.pit: 13, chips.reinject: 14, guest.pit: 9}
 FORMAT: Weights = {apic.foreign_id: 36}
 
 

@@ -26,7 +26,7 @@ def page(draw: Draw, context: Context) -> Iterator[Op]:
     v, kind = context.prefer(draw, xapics), draw(st.integers(0, 9))
     if kind < 3:
         yield ("guest", v, "read", MSI + draw(REGISTERS))
-    elif kind < 5:
+    elif kind < 6:
         yield ("guest", v, "ipi", icr(draw), draw(st.one_of(st.sampled_from((0, 1, 2, 3, 0xFF)), BYTE)) << 24)
     else:
         where, value = register(draw, context)

@@ -32,15 +32,13 @@ def level(draw: Draw, context: Context) -> Iterator[Op]:
     if draw(BOOL):
         yield ("guest", v, "nop")
     yield ("ack", v)
+    yield ("line", pin, draw(st.integers(0, 1)))
     if draw(BOOL):
-        yield ("line", pin, 0)
-    yield ("line", pin, 1)
-    x2apic = v in context.x2apics
-    if draw(BOOL):
-        yield ("wrmsr", v, 0x80B, 0)
-        yield ("guest", v, "nop")
+        yield ("wrmsr", v, 0x80B, 0) if v in context.x2apics else ("guest", v, "write", MSI + 0xB0, 0)
+        if context.split:
+            yield ("guest", v, "nop")
     else:
-        yield ("guest", v, "wrmsr", 0x80B, 0) if x2apic else ("guest", v, "write", MSI + 0xB0, 0)
+        yield ("guest", v, "wrmsr", 0x80B, 0) if v in context.x2apics else ("guest", v, "write", MSI + 0xB0, 0)
 
 
 def extint(draw: Draw, context: Context) -> Iterator[Op]:
@@ -53,7 +51,6 @@ def extint(draw: Draw, context: Context) -> Iterator[Op]:
         for chip, base in ((0, 0x30), (1, 0x70)):
             yield ("pic", chip, pic(base, draw(st.sampled_from((0, 0, 1, 5))), draw(st.sampled_from((0, 0, 0x20)))))
         gsi = draw(st.sampled_from((1, 5, 9, 10)))
-        yield ("line", gsi, 0)
         yield ("line", gsi, 1)
     yield ("guest", v, "open")
 

@@ -52,9 +52,6 @@ class Model:
             vcpu.inside.levels.append(Level(self._program(v)))
         self.result = 0
 
-    def close(self) -> None:
-        pass
-
     def _program(self, v: int) -> Iterator[Insn]:
         while True:
             self.result = yield self.queues[v].popleft()
