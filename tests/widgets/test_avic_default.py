@@ -150,7 +150,13 @@ def test_the_table_has_what_each_release_makes_of_the_default_and_of_1():
     assert rows["Zen 3"] == rows["in a VM"] == ["0", "N", "N", "N", "N"]
 
 
-def test_the_log_is_the_hosts():
+def test_the_log_has_what_is_said_of_avic():
     assert str(kernel_log("zen4", "7.3")).splitlines() == [
-        line for line in Host("zen4", "7.3").dmesg if "AVIC" in line
+        "kvm_amd: AVIC enabled",
+        "kvm_amd: x2AVIC enabled (max 512 vCPUs)",
+    ]
+    assert str(kernel_log("zen3", "6.12", avic=True, force_avic=True)).splitlines() == [
+        "Setting dangerous option force_avic - tainting kernel",
+        "kvm_amd: AVIC is not supported in CPUID but force enabled",
+        "kvm_amd: Your system might crash and burn",
     ]
