@@ -12,6 +12,7 @@ from kvmmodel.conform.recording import LOST_EVENTS, MARKER, Line, Recording, run
 from kvmmodel.conform.timing import LAGS, SLACK, Moment, conduct
 from kvmmodel.events import KvmPio, KvmUserspaceExit
 from kvmmodel.guest.program import PORT_MARK
+from kvmmodel.machine.host import Host
 from kvmmodel.machine.vm import Vm
 from kvmmodel.scenarios.run import built_in, run, unfinished
 from kvmmodel.trace.text import tracepoint

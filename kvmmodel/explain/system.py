@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kvmmodel.explain.source import kernel_of
 from kvmmodel.facts import load, params
@@ -39,7 +40,8 @@ class System:
         ValueError, in one line, for a release that is not modelled.
         """
         name = kernel or self.kernel or ""
-        known = {p: value for p, value in self.params.items() if params.kind_of(p, release_of(name)) is not None}
+        has = release_of(name)
+        known: dict[str, Any] = {p: v for p, v in self.params.items() if params.kind_of(p, has) is not None}
         return Host(self.processor, name, **known)
 
 

@@ -25,7 +25,8 @@ class Host:
     is not known what the processor does (facts/open_points.toml). ValueError, in one line, for what is not known.
 
     ``params`` are the parameters once the modules are loaded; ``sysfs`` the same, as /sys/module/*/parameters has
-    them; ``dmesg`` what the kernel log says. ``asked``: what decided on AVIC, one condition after the other. ``x2avic``: AVIC is on, for the x2APIC's registers too.
+    them; ``dmesg`` what the kernel log says. ``asked``: what decided on AVIC, one condition after the other.
+    ``x2avic``: AVIC is on, for the x2APIC's registers too.
     """
 
     def __init__(

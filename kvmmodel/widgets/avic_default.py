@@ -50,16 +50,16 @@ class Words:
 
 
 CONDITIONS = {
-    "avic": Words("avic", "what was the module asked for?", "on: look further", "off: AVIC stays off, without a word"),
+    "avic": Words("avic", "what was the module asked for?", "look further", "AVIC stays off, without a word"),
     "auto_x2avic": Words("X86_FEATURE_X2AVIC", "auto: x2AVIC in CPUID?", "then which Zen", "auto means off"),
     "auto_zen4": Words("X86_FEATURE_ZEN4, or family 0x1a on", "auto: Zen 4 or later?", "auto means on", "auto means off"),
     "npt": Words("npt_enabled", "nested paging?", "look further", "AVIC stays off, without a word"),
     "avic_cpuid": Words("X86_FEATURE_AVIC", "AVIC in CPUID?", "look further", "only by force"),
     "force_avic": Words("force_avic", "forced?", "on, with a warning", "AVIC stays off"),
     "snp": Words("CC_ATTR_HOST_SEV_SNP", "does the host run SNP guests?", "then one thing more", "AVIC is on"),
-    "hv_inuse": Words("X86_FEATURE_HV_INUSE_WR_ALLOWED", "may it write pages in use?", "AVIC is on", "AVIC stays off"),
-    "x2avic_cpuid": Words("X86_FEATURE_X2AVIC", "x2AVIC in CPUID?", "for x2APIC guests, too", "x2APIC guests: a half of it"),
-    "erratum_1235": Words("family 0x17 or 0x18", "erratum #1235?", "`enable_ipiv` goes off: IPIs exit", "IPIs without an exit"),
+    "hv_inuse": Words("X86_FEATURE_HV_INUSE_WR_ALLOWED", "may it write in-use pages?", "it is on", "AVIC stays off"),
+    "x2avic_cpuid": Words("X86_FEATURE_X2AVIC", "x2AVIC in CPUID?", "x2APIC guests, too", "half for x2APIC guests"),
+    "erratum_1235": Words("family 0x17 or 0x18", "erratum #1235?", "`enable_ipiv` goes off", "IPIs without an exit"),
 }  # fmt: skip
 
 
@@ -139,7 +139,10 @@ def answer(made: Decision) -> tuple[str, str]:
     host = made.host
     forced = "avic" not in host.processor.features
     if forced and "avic_hidden" not in host.processor.features:
-        return "Yes, by force, and it does not work.", "The processor has no AVIC: interrupts are accepted and never arrive."
+        return (
+            "Yes, by force, and it does not work.",
+            "The processor has no AVIC: interrupts are accepted and never arrive.",
+        )
     parts_on = "x2AVIC" if host.x2avic else "AVIC for xAPIC guests, and a half of it for x2APIC guests"
     sends = host.params.get("enable_ipiv", True)
     ipis = "; IPIs go without an exit" if sends else "; each IPI exits, what arrives does not"
@@ -268,7 +271,7 @@ GROUPS = (
 
 
 def avic_table() -> Html:
-    """What /sys/module/kvm_amd/parameters/avic reads on each processor, by groups of releases; where they differ, each."""
+    """What /sys/module/kvm_amd/parameters/avic reads on each processor, by releases; where they differ, each."""
     rows = []
     for label, cpu in CPUS:
         cells = [el("td", " / ".join(dict.fromkeys(_reads(cpu, k, avic) for k in ks))) for _, avic, ks in GROUPS]
