@@ -33,7 +33,7 @@ CPUS = (
     ("Hygon", "hygon"),
     ("in a VM", "zen4-nested"),
 )
-ASKED = (("not set", None), ("avic=1", True), ("avic=0", False))
+ASKED = (("not set", "unset"), ("avic=1", "1"), ("avic=0", "0"))
 SWITCHES = (("force_avic", "force_avic=1"), ("no_npt", "npt=0"), ("snp", "host runs SNP guests"))
 SHOWN = ("avic", "force_avic", "enable_ipiv", "enable_device_posted_irqs", "npt")
 CPU, KERNEL = "zen4", "6.12"
@@ -51,8 +51,8 @@ class Words:
 
 CONDITIONS = {
     "avic": Words("avic", "what was the module asked for?", "look further", "AVIC stays off, without a word"),
-    "auto_x2avic": Words("X86_FEATURE_X2AVIC", "auto: x2AVIC in CPUID?", "then which Zen", "auto means off"),
-    "auto_zen4": Words("X86_FEATURE_ZEN4, or family 0x1a on", "auto: Zen 4 or later?", "auto means on", "auto means off"),
+    "auto_x2avic": Words("X86_FEATURE_X2AVIC", "auto: x2AVIC in CPUID?", "then which Zen", "auto means N"),
+    "auto_zen4": Words("X86_FEATURE_ZEN4, or family 0x1a on", "auto: Zen 4 or later?", "auto means Y", "auto means N"),
     "npt": Words("npt_enabled", "nested paging?", "look further", "AVIC stays off, without a word"),
     "avic_cpuid": Words("X86_FEATURE_AVIC", "AVIC in CPUID?", "look further", "only by force"),
     "force_avic": Words("force_avic", "forced?", "on, with a warning", "AVIC stays off"),
@@ -87,11 +87,11 @@ class Decision:
         return bool(self.host.params["avic"])
 
 
-def decide(cpu: str, kernel: str, avic: bool | None, force_avic: bool, no_npt: bool, snp: bool) -> Decision:
-    """Load the modules. What a release or a processor does not have is left out, with a note."""
+def decide(cpu: str, kernel: str, avic: str, force_avic: bool, no_npt: bool, snp: bool) -> Decision:
+    """Load the modules; ``avic`` is 1, 0 or unset. What a release or a processor does not have is left out, with a note."""
     found, notes, wanted = release(kernel), list[str](), dict[str, Any]()
-    if avic is not None:
-        wanted["avic"] = avic
+    if avic != "unset":
+        wanted["avic"] = avic == "1"
     if force_avic and kind_of("force_avic", found) is None:
         notes.append(f"{kernel} has no `force_avic`.")
     elif force_avic:

@@ -1,6 +1,6 @@
 """The page on AVIC's default: the decision follows the host that a reader chooses, by mouse and by keyboard."""
 
-from bookpage import LIVE, Site, choose, go_live, open_page
+from bookpage import LIVE, Site, choose, chosen, go_live, open_page
 from playwright.sync_api import Locator, Page, expect
 
 PAGE = "book/avic-default"
@@ -24,6 +24,7 @@ def test_the_static_decision_is_the_old_default(page: Page, site: Site) -> None:
 def test_auto_then_an_older_processor_then_force(page: Page, site: Site) -> None:
     open_page(page, site, PAGE)
     go_live(page)
+    assert chosen(page, "avic") == "not set"
     choose(page, "kernel", "6.18")
     expect(answer(page)).to_have_text("Yes, a VM may use AVIC.")
     choose(page, "cpu", "Zen 3")

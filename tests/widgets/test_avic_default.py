@@ -21,7 +21,7 @@ from kvmmodel.widgets.avic_default import (
     static,
 )
 
-OFF = {"avic": None, "force_avic": False, "no_npt": False, "snp": False}
+OFF = {"avic": "unset", "force_avic": False, "no_npt": False, "snp": False}
 
 
 def made(cpu="zen4", kernel="6.18", **asked):
@@ -61,11 +61,11 @@ def test_the_answer_is_what_the_module_says(cpu, kernel, avic):
     ("cpu", "kernel", "asked", "wanted"),
     [
         ("zen4", "6.12", {}, ["avic"]),
-        ("zen4", "6.12", {"avic": True}, ["avic", "npt", "avic_cpuid", "snp", "x2avic_cpuid"]),
-        ("zen4", "6.1", {"avic": True}, ["avic", "npt", "avic_cpuid", "x2avic_cpuid"]),
-        ("zen4", "5.15", {"avic": True}, ["avic", "npt", "avic_cpuid"]),
+        ("zen4", "6.12", {"avic": "1"}, ["avic", "npt", "avic_cpuid", "snp", "x2avic_cpuid"]),
+        ("zen4", "6.1", {"avic": "1"}, ["avic", "npt", "avic_cpuid", "x2avic_cpuid"]),
+        ("zen4", "5.15", {"avic": "1"}, ["avic", "npt", "avic_cpuid"]),
         ("zen2", "6.18", {}, ["avic", "auto_x2avic"]),
-        ("zen4-nested", "6.18", {"avic": True}, ["avic", "npt", "avic_cpuid", "force_avic"]),
+        ("zen4-nested", "6.18", {"avic": "1"}, ["avic", "npt", "avic_cpuid", "force_avic"]),
         ("zen4", "6.18", {"no_npt": True}, ["avic", "auto_x2avic", "auto_zen4", "npt"]),
         ("zen4", "6.18", {"snp": True}, ["avic", "auto_x2avic", "auto_zen4", "npt", "avic_cpuid", "snp", "hv_inuse"]),
         ("zen4", "6.18", {}, ["avic", "auto_x2avic", "auto_zen4", "npt", "avic_cpuid", "snp", "x2avic_cpuid",
@@ -86,11 +86,11 @@ def test_what_is_no_longer_asked_is_listed():
     ("cpu", "asked", "said"),
     [
         ("zen4", {}, "Yes, a VM may use AVIC. x2AVIC; IPIs go without an exit."),
-        ("zen2", {"avic": True}, "Yes, a VM may use AVIC. AVIC for xAPIC guests, and a half of it for x2APIC guests; "
+        ("zen2", {"avic": "1"}, "Yes, a VM may use AVIC. AVIC for xAPIC guests, and a half of it for x2APIC guests; "
                                  "each IPI exits, what arrives does not."),
-        ("zen3", {"avic": True, "force_avic": True}, "Yes, by force: CPUID says no. AVIC for xAPIC guests, and a half "
+        ("zen3", {"avic": "1", "force_avic": True}, "Yes, by force: CPUID says no. AVIC for xAPIC guests, and a half "
                                                      "of it for x2APIC guests; IPIs go without an exit."),
-        ("zen4-nested", {"avic": True, "force_avic": True}, "Yes, by force, and it does not work. The processor has no "
+        ("zen4-nested", {"avic": "1", "force_avic": True}, "Yes, by force, and it does not work. The processor has no "
                                                             "AVIC: interrupts are accepted and never arrive."),
         ("zen3", {}, "No. No VM on this host has AVIC. KVM delivers every interrupt in software."),
     ],
@@ -116,7 +116,7 @@ def test_what_a_host_does_not_have_is_left_out_and_said():
 
 
 def test_the_picture_shows_sysfs_and_the_log():
-    shown = text(draw(made("zen3", avic=True, force_avic=True)))
+    shown = text(draw(made("zen3", avic="1", force_avic=True)))
     for line in ("avic Y", "force_avic Y", "Setting dangerous option force_avic - tainting kernel",
                  "kvm_amd: AVIC unsupported in CPUID but force enabled, your system might crash and burn"):  # fmt: skip
         assert line in shown
@@ -128,7 +128,7 @@ def test_the_widget_follows_its_controls():
     assert not widget.decision.on
     widget.choose(kernel="6.18")
     assert widget.decision.on
-    widget.choose(cpu="zen2", avic=True, no_npt=True)
+    widget.choose(cpu="zen2", avic="1", no_npt=True)
     assert [row.key for row in widget.decision.rows if row.stops] == ["npt"]
     assert widget.decision.command == "modprobe kvm_amd avic=1 npt=0"
     assert "km-decide" in widget._repr_mimebundle_()["text/html"]
