@@ -45,7 +45,7 @@ test-fast: $(VENV)/.dev ## the tests without a browser
 
 test-browser: $(VENV)/.dev _build/.book ## the tests that drive the built book in Chromium
 	$(call say,Tests in the browser)
-	@$(PY) -m pytest tests/browser
+	@$(PY) -m pytest tests/browser -n 2
 
 lint: $(VENV)/.dev ## style, types, import direction
 	$(call say,Style)

@@ -40,9 +40,8 @@ class System:
         ValueError, in one line, for a release that is not modelled.
         """
         name = kernel or self.kernel or ""
-        known: dict[str, Any] = {
-            p: value for p, value in self.params.items() if params.kind_of(p, release_of(name)) is not None
-        }
+        has = release_of(name)
+        known: dict[str, Any] = {p: v for p, v in self.params.items() if params.kind_of(p, has) is not None}
         return Host(self.processor, name, **known)
 
 

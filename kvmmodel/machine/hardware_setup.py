@@ -27,7 +27,7 @@ class Loaded:
     """The modules while they load. ``params`` as asked at first, resolved at the end; ``log`` grows by lines.
 
     ``snp``: the host runs SNP guests. ``irq_posting``: the IOMMU has IRQ_POSTING_CAP. ``max_vcpus``: as many APIC IDs
-    as AVIC can tell apart, from 0.
+    as AVIC can tell apart, from 0. ``asked``: what was looked at to decide on AVIC, in that order, and what was found.
     """
 
     cpu: Processor
@@ -37,11 +37,17 @@ class Loaded:
     irq_posting: bool = False
     log: list[str] = field(default_factory=list)
     sysfs: dict[str, str] = field(default_factory=dict)
+    asked: list[tuple[str, Any]] = field(default_factory=list)
     x2avic: bool = False
     max_vcpus: int = AVIC_MAX_VCPUS
 
     def has(self, feature: str) -> bool:
         return feature in self.cpu.features
+
+    def ask(self, what: str, value: Any) -> Any:
+        """Note a condition, and give its value back."""
+        self.asked.append((what, value))
+        return value
 
     def say(self, line: str) -> None:
         self.log.append(("kvm_amd: " if self.kernel.has("dmesg_says_kvm_amd") else "SVM: ") + line)
@@ -130,12 +136,12 @@ def svm_hardware_setup(loaded: Loaded) -> None:
 
 def _set_up_avic(loaded: Loaded) -> Any:
     """The value of avic afterwards. 5.10 and 5.15 leave a number as it is, or clear it."""
-    asked = loaded.params["avic"]
     if loaded.kernel.has("dmesg_forced_besides_enabled"):
         return avic_hardware_setup(loaded)
+    asked = loaded.ask("avic", loaded.params["avic"])
     if loaded.kernel.has("avic_hardware_setup"):
         return bool(asked) and _avic_hardware_setup_before(loaded)
-    if asked and loaded.params["npt"] and loaded.has("avic"):
+    if asked and loaded.ask("npt", loaded.params["npt"]) and loaded.ask("avic_cpuid", loaded.has("avic")):
         loaded.say("AVIC enabled")
         return asked
     return False
@@ -143,13 +149,13 @@ def _set_up_avic(loaded: Loaded) -> Any:
 
 def avic_want_avic_enabled(loaded: Loaded) -> bool:
     """Of 6.18: auto is resolved, and what speaks against AVIC is looked at one after the other."""
-    avic = loaded.params["avic"]
+    avic = loaded.ask("avic", loaded.params["avic"])
     if avic == params.AUTO:
         zen4_or_later = generation(loaded.cpu) == "zen4" or loaded.cpu.family >= ZEN5_FAMILY
-        avic = loaded.has("x2avic") and zen4_or_later
-    if not avic or not loaded.params["npt"]:
+        avic = loaded.ask("auto_x2avic", loaded.has("x2avic")) and loaded.ask("auto_zen4", zen4_or_later)
+    if not avic or not loaded.ask("npt", loaded.params["npt"]):
         return False
-    if not loaded.has("avic") and not loaded.params["force_avic"]:
+    if not _has_avic(loaded):
         if loaded.has("x2avic"):
             loaded.say(f"{FW_BUG}Cannot enable x2AVIC, AVIC is unsupported")
         return False
@@ -167,16 +173,17 @@ def avic_hardware_setup(loaded: Loaded) -> bool:
     loaded.say("AVIC enabled")
     _set_up_x2avic(loaded)
     family = loaded.cpu.family
-    if family == ERRATUM_1235_FAMILY or (family == HYGON_FAMILY and loaded.kernel.has("ipiv_off_on_hygon")):
+    affected = family == ERRATUM_1235_FAMILY or (family == HYGON_FAMILY and loaded.kernel.has("ipiv_off_on_hygon"))
+    if loaded.ask("erratum_1235", affected):
         loaded.params["enable_ipiv"] = False
     return True
 
 
 def _avic_hardware_setup_before(loaded: Loaded) -> bool:
     """avic_hardware_setup of 6.1, 6.6 and 6.12, which differ in nothing that can be seen but the look at SNP."""
-    if not loaded.params["npt"]:
+    if not loaded.ask("npt", loaded.params["npt"]):
         return False
-    if not loaded.has("avic") and not loaded.params["force_avic"]:
+    if not _has_avic(loaded):
         if loaded.has("x2avic"):
             loaded.say(f"{FW_BUG}Cannot support x2AVIC due to AVIC is disabled")
             loaded.say(f"{FW_BUG}Try enable AVIC using force_avic option")
@@ -192,15 +199,22 @@ def _avic_hardware_setup_before(loaded: Loaded) -> bool:
     return True
 
 
+def _has_avic(loaded: Loaded) -> bool:
+    """By CPUID, or by force."""
+    return bool(loaded.ask("avic_cpuid", loaded.has("avic")) or loaded.ask("force_avic", loaded.params["force_avic"]))
+
+
 def _snp_forbids(loaded: Loaded) -> bool:
-    forbids = loaded.snp and loaded.kernel.has("avic_needs_hv_inuse") and not loaded.has("hv_inuse_wr_allowed")
+    if not loaded.kernel.has("avic_needs_hv_inuse") or not loaded.ask("snp", loaded.snp):
+        return False
+    forbids = not loaded.ask("hv_inuse", loaded.has("hv_inuse_wr_allowed"))
     if forbids:
         loaded.say("AVIC disabled: missing HvInUseWrAllowed on SNP-enabled system")
     return forbids
 
 
 def _set_up_x2avic(loaded: Loaded) -> None:
-    loaded.x2avic = loaded.has("x2avic")
+    loaded.x2avic = loaded.ask("x2avic_cpuid", loaded.has("x2avic"))
     if not loaded.x2avic:
         return
     extended = loaded.kernel.has("avic_4096") and loaded.has("x2avic_ext")

@@ -25,7 +25,8 @@ class Host:
     is not known what the processor does (facts/open_points.toml). ValueError, in one line, for what is not known.
 
     ``params`` are the parameters once the modules are loaded; ``sysfs`` the same, as /sys/module/*/parameters has
-    them; ``dmesg`` what the kernel log says. ``x2avic``: AVIC is on, for the x2APIC's registers too.
+    them; ``dmesg`` what the kernel log says. ``asked``: what decided on AVIC, one condition after the other.
+    ``x2avic``: AVIC is on, for the x2APIC's registers too.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Host:
         self.params: dict[str, Any] = loaded.params
         self.sysfs: dict[str, str] = loaded.sysfs
         self.dmesg: list[str] = loaded.log
+        self.asked: tuple[tuple[str, Any], ...] = tuple(loaded.asked)
         self.x2avic: bool = loaded.x2avic
         self.iommu = None if iommu is None else "vapic" if loaded.irq_posting else "legacy"
         self.open_points: dict[str, str] = choose(open_points)

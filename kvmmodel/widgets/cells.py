@@ -47,9 +47,16 @@ def function_graph(scenario: str, kernel: str = "6.12", function: str = "svm_com
 
 
 def evidence(
-    recorded: str, scenario: str, kernel: str = "6.12", *, caption: str, cpu: str = "zen4", avic: bool = False
+    recorded: str,
+    scenario: str,
+    kernel: str = "6.12",
+    *,
+    caption: str,
+    cpu: str = "zen4",
+    avic: bool = False,
+    force: bool = False,
 ) -> Html:
-    """A recorded stack beside the model's own, from a run of the scenario.
+    """A recorded stack beside the model's own, from a run of the scenario. ``force``: force_avic=1, too.
 
     ValueError if the text has no stack, or the run never has one that fits.
     """
@@ -59,7 +66,9 @@ def evidence(
     parts = normalise(stack.frames)
     release = Host(kernel=kernel, avic=False).kernel
     wanted = [part.name for part in parts if part.kvm]
-    fitting = [s for s in _emitted(scenario, kernel, cpu, avic) if is_subsequence(wanted, stacks.names(s, release))]
+    fitting = [
+        s for s in _emitted(scenario, kernel, cpu, avic, force) if is_subsequence(wanted, stacks.names(s, release))
+    ]
     if not fitting:
         raise ValueError(f"no stack of {scenario} on {kernel} has these frames in this order")
     best = min(fitting, key=lambda s: (stacks.names(s, release)[0] != wanted[0], len(s)))
@@ -68,16 +77,18 @@ def evidence(
         [part.name for part in parts],
         stacks.frames(best, release),
         caption,
-        model_caption=f"kernel {release.release}, scenario `{scenario}`{', avic=Y' if avic else ''}",
+        model_caption=f"kernel {release.release}, scenario `{scenario}`{', avic=Y' * avic}{', forced' * force}",
         outside=outside,
     )
     return Html(styled(panel))
 
 
 @cache
-def _emitted(scenario: str, kernel: str, cpu: str, avic: bool = False) -> tuple[tuple[KernelFunction, ...], ...]:
+def _emitted(
+    scenario: str, kernel: str, cpu: str, avic: bool = False, force: bool = False
+) -> tuple[tuple[KernelFunction, ...], ...]:
     """The distinct stacks of a run, in a fixed order."""
-    host = Host(cpu=cpu, kernel=kernel, avic=avic)
+    host = Host(cpu, kernel, avic, force_avic=True) if force else Host(cpu, kernel, avic)
     with probe() as seen:
         run(built_in(scenario), host, trace=False)
     return tuple(sorted(seen.stacks, key=lambda stack: stacks.names(stack, host.kernel)))

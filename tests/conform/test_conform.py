@@ -137,10 +137,8 @@ def test_a_guest_that_hangs_is_compared_up_to_there(capsys):
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        (
-            lambda t: _without(t, "kvm_apicv_accept_irq", -1),
-            ["+ vCPU 0 kvm_apicv_accept_irq: apicid 0 vec 65 (Fixed|edge)"],
-        ),
+        (lambda t: _without(t, "kvm_apicv_accept_irq", -1),
+         ["+ vCPU 0 kvm_apicv_accept_irq: apicid 0 vec 65 (Fixed|edge)"]),
         (lambda t: _added(t, "kvm_inj_virq: IRQ 0x41"), ["- vCPU 0 kvm_inj_virq: IRQ 0x41"]),
         (lambda t: _added(t, "kvm_eoi: apicid 0 vector 65"), ["- vCPU 0 kvm_eoi: apicid 0 vector 65"]),
         (lambda t: t.replace("vec 65 (Fixed|edge)", "vec 66 (Fixed|edge)"), 4),

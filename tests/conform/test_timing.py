@@ -99,7 +99,7 @@ def test_a_wrong_event_is_a_difference_under_any_timing(tmp_path):
 def test_a_recordings_own_times_do_no_harm(folder):
     """Equal without them, it is equal with them."""
     recording = read(folder)
-    host = Host(recording.processor, recording.kernel, avic=False)
+    host = recording.system.host()
     vm = run(built_in("lab"), host, stacks=False)
     (lines,) = runs(recording.lines, vm.world.marks[0])
     timed = [run(built_in("lab"), host, prepare=how, stacks=False) for how in comparison._recorded_timings(lines, vm)]
