@@ -88,7 +88,7 @@ class Decision:
 
 
 def decide(cpu: str, kernel: str, avic: str, force_avic: bool, no_npt: bool, snp: bool) -> Decision:
-    """Load the modules; ``avic`` is 1, 0 or unset. What a release or a processor does not have is left out, with a note."""
+    """Load the modules; ``avic``: 1, 0 or unset. What a release or a processor does not have is left out, and said."""
     found, notes, wanted = release(kernel), list[str](), dict[str, Any]()
     if avic != "unset":
         wanted["avic"] = avic == "1"
