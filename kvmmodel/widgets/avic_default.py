@@ -88,7 +88,7 @@ class Decision:
 
 
 def decide(cpu: str, kernel: str, avic: str, force_avic: bool, no_npt: bool, snp: bool) -> Decision:
-    """Load the modules; ``avic``: 1, 0 or unset. What a release or processor does not have is left out, with a note."""
+    """Load the modules; ``avic``: 1, 0 or unset. What a release or a processor does not have is left out, and said."""
     found, notes, wanted = release(kernel), list[str](), dict[str, Any]()
     if avic != "unset":
         wanted["avic"] = avic == "1"
@@ -262,8 +262,7 @@ class AvicDefault(ipywidgets.VBox):  # type: ignore[misc]
 
 
 GROUPS = (
-    ("not set, 5.10", None, ("5.10",)),
-    ("not set, 5.15 to 6.12", None, ("5.15", "6.1", "6.6", "6.12")),
+    ("not set, up to 6.12", None, ("5.10", "5.15", "6.1", "6.6", "6.12")),
     ("not set, 6.18 on", None, ("6.18", "7.2", "7.3")),
     ("avic=1, 6.1 to 6.12", True, ("6.1", "6.6", "6.12")),
     ("avic=1, 6.18 on", True, ("6.18", "7.2", "7.3")),
