@@ -167,7 +167,7 @@ def extint_story(
     cast = Cast("extint", -1, 0, cpu, sender_cpu=raised.cpu, raiser=raiser)
     begin(cast, opening.states)
     before, start = bars(cast), states(cast, opening)
-    steps = _told(ordered[first:], kernel, cast, EXTINT_TELLERS)[:MOST_EXTINT_STEPS]
+    steps = _told(ordered[first:], kernel, cast, EXTINT_TELLERS, others=False)[:MOST_EXTINT_STEPS]
     return Story(title, setup, groups(cast), before, start, steps, badges, broken)
 
 
@@ -178,12 +178,17 @@ def _leads_to_extint(event: ev.Event) -> bool:
 
 
 def _told(
-    records: Sequence[Record], kernel: Kernel, cast: Cast, tellers: Mapping[type[ev.Event], Teller]
+    records: Sequence[Record],
+    kernel: Kernel,
+    cast: Cast,
+    tellers: Mapping[type[ev.Event], Teller],
+    others: bool = True,
 ) -> tuple[Step, ...]:
+    """``others``: also what concerns vCPUs that have no lanes."""
     steps = []
     for record in records:
         follow(cast, record)
-        if not cast.shown(getattr(record.event, "vcpu_id", cast.target)):
+        if not others and not cast.shown(getattr(record.event, "vcpu_id", cast.target)):
             continue
         teller = tellers.get(type(record.event)) or AVIC_TELLERS.get(type(record.event))
         told = None if teller is None else teller(cast, record, record.event)
