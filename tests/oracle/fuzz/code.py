@@ -28,6 +28,7 @@ from tests.oracle.real_guest import (
 
 MEMORY, CODE, CELLS, STACK = 0x10000, 0x2000, 0x8000, 0xF000
 STEP, HIGH, PAUSE, NOP = b"\x66\xe7\xe1", b"\x66\xe7\xe2", b"\x66\xe7\xe4", b"\x90"  # OUTs of EAX
+LOOP = b"\xb9" + struct.pack("<H", 5000) + b"\xe2\xfe"  # MOV CX; LOOP
 SWAP_EAX_EDX, RDMSR, WRMSR = b"\x66\x92", b"\x0f\x32", b"\x0f\x30"
 VECTOR_PORT, GP_VECTOR, AFTER_FAULT = 0xE3, 13, 0x1800
 WINDOWS = 4  # exits with IF=1: this vendor's module injects on the way back, one at a time
@@ -65,7 +66,8 @@ def msr(index: int, value: int = 0) -> bytes:
 
 
 @cache
-def assemble(instruction: tuple[Any, ...]) -> bytes:
+def assemble(instruction: tuple[Any, ...], settled: bool = False) -> bytes:
+    """``settled``: with a loop before and after that takes some milliseconds."""
     name, *args = instruction
     if name == "write":
         code = store(*args)
@@ -85,4 +87,4 @@ def assemble(instruction: tuple[Any, ...]) -> bytes:
         code = STI + NOP + PAUSE * WINDOWS + NOP + CLI
     else:
         code = NOP
-    return code + PAUSE + STEP
+    return LOOP + code + LOOP + PAUSE + STEP if settled else code + PAUSE + STEP

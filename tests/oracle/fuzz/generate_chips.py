@@ -73,7 +73,7 @@ def routing(draw: Draw, context: Context) -> Iterator[Op]:
             routes.append(("pic", gsi // 8 % 2, gsi % 8))
         elif kind == 3:
             routes = [("pic", gsi // 8 % 2, gsi % 8)]
-        elif kind == 2:
+        elif kind == 2 or (kind == 1 and draw(BOOL)):
             routes.append(
                 draw(st.sampled_from((("ioapic", 24), ("pic", 0, 8), ("ioapic", 1), ("msi", 0xFEE00000, 0x41))))
             )

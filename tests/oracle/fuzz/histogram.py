@@ -51,7 +51,7 @@ class Histogram:
 
 def classify(op: Op, result: object) -> tuple[str, str]:
     name = op[0]
-    if name == "guest":
+    if name in ("guest", "settled"):
         return _guest(op, result)
     if name in ("wrmsr", "rdmsr"):
         taken = result is not None if name == "rdmsr" else result == 1

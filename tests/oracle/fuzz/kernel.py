@@ -176,9 +176,13 @@ class Kernel:
     def do_api(self, flags: int) -> int:
         return self._ioctl(self.vm, k.ENABLE_CAP, struct.pack("<IIQ88x", k.CAP_X2APIC_API, 0, flags))[0]
 
-    def do_guest(self, v: int, *instruction: object) -> tuple[int, tuple[object, ...]]:
+    def do_settled(self, v: int, *instruction: object) -> tuple[int, tuple[object, ...]]:
+        """A guest's instruction, with enough time around it for KVM to have the vCPU in its outer loop."""
+        return self.do_guest(v, *instruction, settled=True)
+
+    def do_guest(self, v: int, *instruction: object, settled: bool = False) -> tuple[int, tuple[object, ...]]:
         """KVM_SET_SREGS, KVM_SET_REGS, and KVM_RUN until the instruction is done."""
-        fd, code = self.vcpus[v], assemble(instruction)
+        fd, code = self.vcpus[v], assemble(instruction, settled)
         if self._mp_state(v):
             self.do_mp(v, 0)
         at = code_at(v)

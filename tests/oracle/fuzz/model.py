@@ -22,6 +22,7 @@ from tests.oracle.fuzz.kernel import READING, acknowledged, edited, words
 EINVAL, ENXIO = 22, 6
 MP_STATES = ("runnable", "uninitialized", "init_received", "halted", "sipi_received")
 STEP_PORT = 0xE1
+APIC_BASE, TSC_DEADLINE = 0x1B, 0x6E0
 MANY_TURNS = 1000
 NAMES = {"write": "mmio_write", "read": "mmio_read", "out": "outb", "in": "inb"}
 
@@ -54,7 +55,10 @@ class Model:
 
     def _program(self, v: int) -> Iterator[Insn]:
         while True:
-            self.result = yield self.queues[v].popleft()
+            insn = self.queues[v].popleft()
+            got = yield insn
+            if insn.show:
+                self.result = got
 
     def _handler(self, guest: GuestCpu, vector: int) -> Iterator[Insn]:
         """It does nothing but return."""
@@ -159,14 +163,19 @@ class Model:
             return -EINVAL
         return 0
 
-    def do_guest(self, v: int, *instruction: object) -> tuple[int, tuple[object, ...]]:
+    def do_settled(self, v: int, *instruction: object) -> tuple[int, tuple[object, ...]]:
+        """A guest's instruction, with exits around it that KVM handles itself."""
+        return self.do_guest(v, *instruction, settled=True)
+
+    def do_guest(self, v: int, *instruction: object, settled: bool = False) -> tuple[int, tuple[object, ...]]:
         vcpu = self.vm.vcpus[v]
         if vcpu.get_mp_state() != "runnable":
             vcpu.set_mp_state("runnable")
         vcpu_ioctl.set_sregs(vcpu.kvm_vcpu, (vcpu.lapic.regs.get(0x80, 0) & 0xF0) >> 4)
         kvm_make_request(KVM_REQ_EVENT, vcpu.kvm_vcpu)  # KVM_SET_REGS, the rest of which the model has no use for
         vcpu.kvm_vcpu.vmcb.rflags_if = False
-        value, happened = self._run(v, [*_insns(instruction), Insn("outb", STEP_PORT, 0)])
+        around = [Insn("rdmsr", APIC_BASE, show=False)] if settled else []
+        value, happened = self._run(v, [*around, *_insns(instruction), *around, Insn("outb", STEP_PORT, 0)])
         return (value if instruction[0] in READING else 0), happened
 
     def _run(self, v: int, insns: list[Insn]) -> tuple[int, tuple[object, ...]]:
@@ -188,6 +197,10 @@ class Model:
             faults.clear()
             return 0, (*happened, "#GP")
         return self.result, happened
+
+    def timer_pending(self, v: int) -> bool:
+        """Whether an expiry waits for the vCPU's thread, masked or not."""
+        return self.vm.vcpus[v].lapic.timer.pending > 0
 
     def may_open(self, v: int) -> bool:
         """Whether what a guest with IF=1 takes can be compared: see NOT_COMPARED."""
