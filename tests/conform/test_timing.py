@@ -15,7 +15,7 @@ from kvmmodel.scenarios.run import built_in, run
 from tests.conform.lab_trace import processor, write
 
 DATA = Path(__file__).parents[1] / "evidence" / "data"
-RECORDINGS = sorted(path.parent for path in DATA.glob("*/10-kvm-tracepoints.txt"))
+RECORDINGS = sorted(path.parent for path in DATA.glob("*-avic0*/10-kvm-tracepoints.txt"))  # of the whole lab
 SERIES = ["5.10", "6.1", "6.12", "7.3"]
 comparison = import_module("kvmmodel.conform.compare")
 
