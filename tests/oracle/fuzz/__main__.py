@@ -51,6 +51,9 @@ def main() -> int:
         return 2
     print(f"{wanted.operations} operations, seed {wanted.seed}, {wanted.workers} processes", flush=True)
     histogram, found = together(wanted.workers, wanted.seed, wanted.operations)
+    if not histogram.operations:
+        print(found)
+        return 1
     print(histogram)
     if found:
         print(found)
@@ -76,16 +79,20 @@ def together(workers: int, seed: int, operations: int) -> tuple[Histogram, str |
     found, began, shown = None, time.monotonic(), 0.0
     while (found is None and any(process.is_alive() for process in processes)) or not out.empty():
         try:
-            number, parts[number], found = out.get(timeout=1)
+            number, parts[number], differs = out.get(timeout=1)
         except queue.Empty:
             continue
+        found = found or differs
         done = sum(histogram.operations for histogram in parts.values())
         if time.monotonic() - shown > 5:
             shown = time.monotonic()
             print(f"  {done:7} operations, {shown - began:4.0f} s", flush=True)
+    ended = [process.exitcode for process in processes if process.exitcode]
     for process in processes:
         process.terminate()
         process.join()
+    if ended and not found:
+        found = f"a process ended with status {ended[0]}, not all was run"
     total = Histogram()
     for histogram in parts.values():
         total.counts += histogram.counts

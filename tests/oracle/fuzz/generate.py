@@ -24,23 +24,23 @@ ALWAYS: Weights = {
     apic.other_wrmsr: 11,
     apic.other_rdmsr: 6,
     apic.lapic: 2,
-    apic.mp: 12,
+    apic.mp: 14,
     apic.nmi: 6,
     apic.api: 11,
     apic.interrupt: 14,
-    guest.open_: 15,
-    chips.line: 19,
+    guest.open_: 16,
+    chips.line: 18,
     chips.routing: 8,
     stories.level: 2,
     stories.extint: 6,
 }
 XAPIC: Weights = {guest.page: 27}
-X2APIC: Weights = {apic.wrmsr: 22, apic.rdmsr: 24, guest.msr: 44}
+X2APIC: Weights = {apic.wrmsr: 22, apic.rdmsr: 24, guest.msr: 52}
 FEW: Weights = {guest.page: 3, apic.wrmsr: 8, apic.rdmsr: 6, guest.msr: 12}
-FULL: Weights = {chips.pic: 3, chips.ioapic: 5, guest.ioapic: 22, guest.pic: 22}
-SPLIT: Weights = {chips.pic: 4, chips.ioapic: 4, chips.line: 10, apic.interrupt: 37, stories.level: 28}
-PIT: Weights = {chips.pit: 14, chips.reinject: 14, guest.pit: 9}
-FORMAT: Weights = {apic.foreign_id: 50}
+FULL: Weights = {chips.pic: 3, chips.ioapic: 5, guest.ioapic: 26, guest.pic: 23}
+SPLIT: Weights = {chips.pic: 4, chips.ioapic: 4, chips.line: 10, apic.interrupt: 37, stories.level: 30}
+PIT: Weights = {chips.pit: 16, chips.reinject: 18, guest.pit: 9}
+FORMAT: Weights = {apic.foreign_id: 62}
 
 
 @cache

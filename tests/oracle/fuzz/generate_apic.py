@@ -86,11 +86,10 @@ def msi(draw: Draw, context: Context) -> Iterator[Op]:
 
 
 def icr(draw: Draw) -> int:
-    """The low half. No INIT and no SIPI: whoever runs may be meant, and would not come to its step's end."""
-    mode = draw(MODES)
+    """The low half."""
     shorthand = draw(st.sampled_from((0, 0, 0, 1, 2, 3)))
     level = draw(st.sampled_from((0x4000, 0x4000, 0, 0xC000, 0x8000)))
-    return int(draw(VECTORS) | (0 if mode in (5, 6) else mode) << 8 | draw(BOOL) << 11 | level | shorthand << 18)
+    return int(draw(VECTORS) | draw(MODES) << 8 | draw(BOOL) << 11 | level | shorthand << 18)
 
 
 def register(draw: Draw, context: Context) -> tuple[int, int]:
@@ -212,7 +211,7 @@ def nmi(draw: Draw, context: Context) -> Iterator[Op]:
 
 
 def interrupt(draw: Draw, context: Context) -> Iterator[Op]:
-    yield ("interrupt", context.any(draw), draw(st.sampled_from((0x30, 0x41, 0xFF, 0x30, 0x100, 0xFFFFFFFF))))
+    yield ("interrupt", context.any(draw), draw(st.sampled_from((0x30, 0x41, 0xFF, 0x30, 0x41, 0x100, 0xFFFFFFFF))))
 
 
 def api(draw: Draw, context: Context) -> Iterator[Op]:

@@ -12,6 +12,7 @@ from tests.oracle.fuzz.context import BOOL, BYTE, DESTS, MODES, VECTORS, WORD, C
 from tests.oracle.fuzz.generate_apic import message
 
 GSIS = st.one_of(st.sampled_from((1, 4, 5, 9, 10, 16, 23)), st.sampled_from((1, 5, 10)), st.integers(0, 25))
+EVERYBODY = st.sampled_from((0, 0, 0xFF << 56))
 PORTS = st.sampled_from((0x20, 0x21, 0xA0, 0xA1, 0x4D0, 0x4D1))
 COMMANDS = st.one_of(st.sampled_from((0x20, 0x60, 0x11, 0x0A, 0x0B, 0x0C, 0x68, 0x48, 0xA0, 0xC0, 0xE0)), BYTE)
 
@@ -19,7 +20,10 @@ COMMANDS = st.one_of(st.sampled_from((0x20, 0x60, 0x11, 0x0A, 0x0B, 0x0C, 0x68, 
 def start(draw: Draw, context: Context) -> Iterator[Op]:
     """Some pins of the IOAPIC are open, as a guest would have it."""
     if not context.split and context.start != "reset":
-        yield ("ioapic", tuple((pin, entry(draw) & ~(1 << 16 | 1 << 14)) for pin in (1, 4, 5, 9, 10, 16, 23)))
+        yield (
+            "ioapic",
+            tuple((pin, entry(draw) & ~(1 << 16 | 1 << 14) | draw(EVERYBODY)) for pin in (1, 4, 5, 9, 10, 16, 23)),
+        )
 
 
 def line(draw: Draw, context: Context) -> Iterator[Op]:

@@ -29,7 +29,7 @@ def level(draw: Draw, context: Context) -> Iterator[Op]:
     else:
         yield ("ioapic", ((pin, vector | LEVEL | v << 56),))
         yield ("line", pin, 1)
-    if draw(BOOL):
+    if draw(st.integers(0, 3)) == 3:
         yield ("guest", v, "nop")
     yield ("ack", v)
     yield ("line", pin, draw(st.integers(0, 1)))

@@ -26,7 +26,7 @@ CAP_SPLIT_IRQCHIP, IOAPIC_PINS = 121, 24
 EXIT_IO, EXIT_MMIO, EXIT_IOAPIC_EOI = 2, 6, 26
 STEP_PORT, HIGH_PORT, VECTOR_PORT, PAUSE_PORT = 0xE1, 0xE2, 0xE3, 0xE4
 READING = ("read", "rdmsr", "in")
-IOAPIC_FIELDS = {"ioregsel": (8, "<I"), "id": (12, "<I"), "irr": (16, "<I"), "base": (0, "<Q")}
+IOAPIC_FIELDS = {"ioregsel": (8, "<I"), "id": (12, "<I"), "irr": (16, "<I")}
 
 
 def edited(state: bytes, changes: Sequence[tuple[int | str, int]]) -> bytes:
