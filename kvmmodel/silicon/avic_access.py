@@ -40,6 +40,8 @@ WRITE_ONLY = frozenset((hw.APIC_EOI, hw.APIC_SELF_IPI))
 
 def classify_read(offset: int, x2apic: bool, open_points: Mapping[str, str], extended_lvt: bool = False) -> str:
     """A read of the register at ``offset``. ``extended_lvt``: CPUID has ExtLvtAvicAccessChg."""
+    if x2apic and offset == hw.APIC_EOI:
+        return GP if open_points["x2avic_eoi_read"] == "gp" else ALLOWED
     if x2apic and (offset in XAPIC_ONLY or offset in WRITE_ONLY):
         return GP
     if offset in READ_FAULTS or _reserved(offset, open_points):

@@ -67,8 +67,13 @@ def test_a_row_of_the_table(offset, msr, read, write):
 def test_the_eoi_register_is_accelerated_and_reads_as_memory_in_xapic_mode():
     """Whether it then leaves depends on the vector's TMR bit: test_avic.py."""
     assert classify_read(0xB0, False, DEFAULT) == "allowed"
-    assert classify_read(0xB0, True, DEFAULT) == "gp"  # write-only as an MSR
     assert [classify_write(0xB0, x2apic, DEFAULT) for x2apic in (False, True)] == ["accelerated"] * 2
+
+
+@pytest.mark.parametrize("choice", ["gp", "allowed"])
+def test_open_point_a_read_of_the_eoi_msr(choice):
+    assert classify_read(0xB0, True, choose({"x2avic_eoi_read": choice})) == choice
+    assert classify_read(0xB0, False, choose({"x2avic_eoi_read": choice})) == "allowed"
 
 
 def test_self_ipi_exists_in_x2apic_mode_only():
