@@ -247,18 +247,15 @@ class AvicDefault(ipywidgets.VBox):  # type: ignore[misc]
         try:
             self.decision, self.error = decide(**{key: w.value for key, w in self._choices.items()}), None
         except Exception as problem:  # a page's own code: its reader gets one line, and the controls go on working
-            words = " ".join(str(problem).split())
-            self.decision, self.error = None, f"This host could not be made. {type(problem).__name__}: {words}"
+            self.decision, self.error = None, parts.in_one_line("This host", problem)
             self._figure.value = figure.failed(self.error)
             return
         self._head.value, self._figure.value = heading(self.decision), draw(self.decision)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The widget, and beside it the static picture of its first state for places that cannot run it."""
-        bundle = super()._repr_mimebundle_(**kwargs) if hasattr(super(), "_repr_mimebundle_") else {}
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        picture = parts.styled(self._first) if self._with_css else self._first
-        return {"text/plain": "AvicDefault", **(data or {}), "text/html": picture}
+        own = super()._repr_mimebundle_(**kwargs) if hasattr(super(), "_repr_mimebundle_") else {}
+        return parts.beside_picture(own, "AvicDefault", self._first, self._with_css)
 
 
 GROUPS = (

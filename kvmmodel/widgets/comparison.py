@@ -65,8 +65,7 @@ class Comparison(ipywidgets.VBox):  # type: ignore[misc]
                 self._made[key] = self._build(**self.values)
             self.pair, self.error = self._made[key], None
         except Exception as problem:  # a page's own code: its reader gets one line, and the controls go on working
-            words = " ".join(str(problem).split())
-            self.pair, self.error = None, f"These runs could not be made. {type(problem).__name__}: {words}"
+            self.pair, self.error = None, parts.in_one_line("These runs", problem)
             self._figure.value = figure.failed(self.error)
             return
         self._head.value = self._view.heading(self.pair)
@@ -74,7 +73,5 @@ class Comparison(ipywidgets.VBox):  # type: ignore[misc]
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The widget, and beside it the static picture of its first state for places that cannot run it."""
-        bundle = super()._repr_mimebundle_(**kwargs) if hasattr(super(), "_repr_mimebundle_") else {}
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        picture = parts.styled(self._first) if self._with_css else self._first
-        return {"text/plain": "Comparison", **(data or {}), "text/html": picture}
+        own = super()._repr_mimebundle_(**kwargs) if hasattr(super(), "_repr_mimebundle_") else {}
+        return parts.beside_picture(own, "Comparison", self._first, self._with_css)

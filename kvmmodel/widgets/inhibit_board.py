@@ -243,15 +243,12 @@ class InhibitBoard(ipywidgets.VBox):  # type: ignore[misc]
                 self._kept[key] = board(self._kernel.value, **on)
             self.board, self.error = self._kept[key], None
         except Exception as problem:  # a page's own code: its reader gets one line, and the controls go on working
-            words = " ".join(str(problem).split())
-            self.board, self.error = None, f"This VM could not be made. {type(problem).__name__}: {words}"
+            self.board, self.error = None, parts.in_one_line("This VM", problem)
             self._figure.value = figure.failed(self.error)
             return
         self._head.value, self._figure.value = heading(self.board), draw(self.board)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The widget, and beside it the static picture of its first state for places that cannot run it."""
-        bundle = super()._repr_mimebundle_(**kwargs) if hasattr(super(), "_repr_mimebundle_") else {}
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        picture = parts.styled(self._first) if self._with_css else self._first
-        return {"text/plain": "InhibitBoard", **(data or {}), "text/html": picture}
+        own = super()._repr_mimebundle_(**kwargs) if hasattr(super(), "_repr_mimebundle_") else {}
+        return parts.beside_picture(own, "InhibitBoard", self._first, self._with_css)

@@ -47,6 +47,17 @@ def styled(html: str) -> str:
     return f"<style>{css()}</style>{html}"
 
 
+def beside_picture(bundle: Any, name: str, picture: str, with_css: bool) -> dict[str, Any]:
+    """A widget's own MIME ``bundle``, and its first state as a static picture, for places that cannot run widgets."""
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    return {"text/plain": name, **(data or {}), "text/html": styled(picture) if with_css else picture}
+
+
+def in_one_line(what: str, problem: Exception) -> str:
+    """What a reader gets of a page's own code that failed: ``what`` could not be made, and why."""
+    return f"{what} could not be made. {type(problem).__name__}: {' '.join(str(problem).split())}"
+
+
 def bounds(widget: Any, low: int, high: int, value: int) -> None:
     """Set bounds and value in one message: a front end that had the new bound alone would answer with a value."""
     with widget.hold_sync(), widget.hold_trait_notifications():

@@ -168,8 +168,7 @@ class Stepper(ipywidgets.VBox):  # type: ignore[misc]
                 self._runs[key] = self._build(**self.values, broken=self.broken)
             self.story, self.error = self._runs[key], None
         except Exception as problem:  # a page's own code: its reader gets one line, and the controls go on working
-            words = " ".join(str(problem).split())
-            self.story, self.error = None, f"This run could not be made. {type(problem).__name__}: {words}"
+            self.story, self.error = None, parts.in_one_line("This run", problem)
             self._figure.value = figure.failed(self.error)
             self._count.value = self._track.value = ""
             return
@@ -200,7 +199,5 @@ class Stepper(ipywidgets.VBox):  # type: ignore[misc]
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The widget, and beside it the static picture of its first state for places that cannot run it."""
-        bundle = super()._repr_mimebundle_(**kwargs) if hasattr(super(), "_repr_mimebundle_") else {}
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        picture = parts.styled(self._first_picture) if self._with_css else self._first_picture
-        return {"text/plain": "Stepper", **(data or {}), "text/html": picture}
+        own = super()._repr_mimebundle_(**kwargs) if hasattr(super(), "_repr_mimebundle_") else {}
+        return parts.beside_picture(own, "Stepper", self._first_picture, self._with_css)
