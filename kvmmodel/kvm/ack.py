@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvmmodel.events import KvmAckIrq, ResampleSignal
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import Kvm, trace
+from kvmmodel.kvm.types import Kvm
 
 EVENTFD, IOAPIC = "virt/kvm/eventfd.c", "arch/x86/kvm/ioapic.c"
 KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC = 0, 1, 2

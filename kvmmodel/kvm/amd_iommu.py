@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from kvmmodel.events import IommuMode
 from kvmmodel.kvm.host_irqs import post_irq
+from kvmmodel.kvm.host_types import DelayedWork, HostKernel, trace
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import DelayedWork, HostKernel, trace
 from kvmmodel.kvm.workqueue import __irq_wake_thread
 from kvmmodel.silicon.iommu import Iommu, Irte, words
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from kvmmodel.events import KvmApicvInhibitChanged, KvmApicvUpdateRequest
 from kvmmodel.facts.inhibits import bit, reasons
 from kvmmodel.facts.inhibits import reason as named
+from kvmmodel.kvm.host_types import HostKernel, Run, trace
 from kvmmodel.kvm.kvm_main import kvm_make_all_cpus_request
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode, kvm_apic_hw_enabled
 from kvmmodel.kvm.memslots import __x86_set_memory_region
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_APICV_UPDATE, KVM_REQ_EVENT, kvm_make_request
-from kvmmodel.kvm.types import HostKernel, Kvm, KvmLapic, KvmVcpu, Run, trace
+from kvmmodel.kvm.types import Kvm, KvmLapic, KvmVcpu
 
 X86, LAPIC = "arch/x86/kvm/x86.c", "arch/x86/kvm/lapic.c"
 IRQWIN = "IRQWIN"

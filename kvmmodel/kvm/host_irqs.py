@@ -6,8 +6,8 @@ IPIs, expired hrtimers, and the tick, which comes only where it changes somethin
 from __future__ import annotations
 
 from kvmmodel.events import HostIrq
+from kvmmodel.kvm.host_types import Cpu, HostKernel, trace
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import Cpu, HostKernel, trace
 
 CORE, SMP = "kernel/sched/core.c", "arch/x86/kernel/smp.c"
 

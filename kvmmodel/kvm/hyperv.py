@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from kvmmodel.events import KvmUserspaceExit
 from kvmmodel.kvm.apicv import __kvm_set_or_clear_apicv_inhibit, enable_apicv, kvm_set_apicv_inhibit
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import KVM_REQ_HV_EXIT, KVM_REQ_SCAN_IOAPIC, kvm_make_request
-from kvmmodel.kvm.types import HvSynic, KvmVcpu, trace
+from kvmmodel.kvm.types import HvSynic, KvmVcpu
 
 FILE = "arch/x86/kvm/hyperv.c"
 HV_X64_MSR_SCONTROL = 0x40000080

@@ -19,10 +19,11 @@ from kvmmodel.kvm.ack import (
     kvm_unregister_irq_mask_notifier,
 )
 from kvmmodel.kvm.apicv import kvm_clear_apicv_inhibit, kvm_set_apicv_inhibit
+from kvmmodel.kvm.host_types import DelayedWork, Hrtimer, trace
 from kvmmodel.kvm.irqchip import kvm_set_irq
 from kvmmodel.kvm.lapic.timer import kvm_apic_local_deliver
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import DelayedWork, Hrtimer, Kvm, KvmVcpu, trace
+from kvmmodel.kvm.types import Kvm, KvmVcpu
 from kvmmodel.kvm.workqueue import kthread_queue_work
 from kvmmodel.silicon import apic as hw
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, fields
 
 from kvmmodel.events import KvmPicSetIrq, PicAck, PicLine, PicOutput
 from kvmmodel.kvm.ack import KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, kvm_notify_acked_irq
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.lapic.registers import kvm_apic_accept_pic_intr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
-from kvmmodel.kvm.types import Kvm, trace
+from kvmmodel.kvm.types import Kvm
 
 FILE = "arch/x86/kvm/i8259.c"
 PIC_NUM_PINS = 16

@@ -13,11 +13,12 @@ from kvmmodel.kvm.ack import (
     kvm_notify_acked_irq,
 )
 from kvmmodel.kvm.apicv import kvm_apicv_activated
+from kvmmodel.kvm.host_types import DelayedWork, trace
 from kvmmodel.kvm.lapic.accept import RtcStatus, kvm_irq_delivery_to_apic
 from kvmmodel.kvm.lapic.map import LapicIrq, kvm_apic_match_dest
 from kvmmodel.kvm.lapic.registers import kvm_lapic_suppress_eoi_broadcast
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import DelayedWork, Kvm, KvmVcpu, trace
+from kvmmodel.kvm.types import Kvm, KvmVcpu
 from kvmmodel.kvm.workqueue import schedule_delayed_work
 from kvmmodel.silicon import apic as hw
 

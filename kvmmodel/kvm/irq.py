@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from kvmmodel.events import KvmMsiSetIrq
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.lapic.accept import kvm_irq_delivery_to_apic
 from kvmmodel.kvm.lapic.map import LapicIrq
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import Kvm, trace
+from kvmmodel.kvm.types import Kvm
 from kvmmodel.silicon import apic as hw
 
 # irq_comm.c up to 6.12; from 6.18 in irq.c

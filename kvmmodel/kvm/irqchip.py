@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from kvmmodel.events import KvmSetIrq
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.i8259 import PIC_NUM_PINS, kvm_pic_set_irq
 from kvmmodel.kvm.ioapic import IOAPIC_NUM_PINS, kvm_ioapic_set_irq
 from kvmmodel.kvm.irq import kvm_msi_route_invalid, kvm_set_msi
 from kvmmodel.kvm.kvm_main import kvm_make_scan_ioapic_request
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import Kvm, trace
+from kvmmodel.kvm.types import Kvm
 
 FILE, IRQ_COMM = "virt/kvm/irqchip.c", "arch/x86/kvm/irq_comm.c"
 KVM_USERSPACE_IRQ_SOURCE_ID = 0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kvmmodel.events import Block, CheckBlock, Kick, KvmHaltPollNs, KvmVcpuWakeup, SetMode
 from kvmmodel.kvm.host_irqs import irq_pending, take_irqs
+from kvmmodel.kvm.host_types import POLL, Run, trace
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import (
@@ -17,7 +18,7 @@ from kvmmodel.kvm.requests import (
 )
 from kvmmodel.kvm.runnable import kvm_arch_vcpu_runnable, kvm_cpu_has_pending_timer
 from kvmmodel.kvm.sched import cpu_of, native_send_call_func_ipi, native_smp_send_reschedule, rcuwait_wake_up, schedule
-from kvmmodel.kvm.types import EXITING_GUEST_MODE, IN_GUEST_MODE, POLL, Kvm, KvmVcpu, Run, trace
+from kvmmodel.kvm.types import EXITING_GUEST_MODE, IN_GUEST_MODE, Kvm, KvmVcpu
 
 FILE = "virt/kvm/kvm_main.c"
 

@@ -5,9 +5,10 @@ Not modelled: slots as such, page tables, and the lock for which a second vCPU w
 
 from __future__ import annotations
 
+from kvmmodel.kvm.host_types import DelayedWork, Run
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.sched import schedule, try_to_wake_up
-from kvmmodel.kvm.types import DelayedWork, KvmVcpu, Run
+from kvmmodel.kvm.types import KvmVcpu
 
 MAIN = "virt/kvm/kvm_main.c"
 

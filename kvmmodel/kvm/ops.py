@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvmmodel.kvm.types import Kvm, KvmLapic, KvmVcpu, Run
+from kvmmodel.kvm.host_types import Run
+from kvmmodel.kvm.types import Kvm, KvmLapic, KvmVcpu
 
 
 @dataclass(slots=True)

@@ -6,8 +6,9 @@ Bit numbers: arch/x86/include/asm/kvm_host.h; 14 (EVENT) is seen in the recorded
 from __future__ import annotations
 
 from kvmmodel.events import Barrier, CheckRequest, MakeRequest
+from kvmmodel.kvm.host_types import HostKernel, trace
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import HostKernel, KvmVcpu, trace
+from kvmmodel.kvm.types import KvmVcpu
 
 KVM_REQ_UNBLOCK = 2  # KVM_REQ_PENDING_TIMER in 5.10
 KVM_REQ_UNHALT = 3  # up to 5.15

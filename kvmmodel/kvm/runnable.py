@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from kvmmodel.events import PvUnhalted
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.lapic.priority import kvm_apic_has_interrupt
 from kvmmodel.kvm.lapic.registers import apic_has_pending_timer, kvm_apic_accept_pic_intr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_NMI, KVM_REQ_PMI, KVM_REQ_SMI
-from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmVcpu, trace
+from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmVcpu
 
 X86, IRQ = "arch/x86/kvm/x86.c", "arch/x86/kvm/irq.c"
 

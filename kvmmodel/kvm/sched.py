@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from kvmmodel.events import HostIpi, SchedIn, SchedOut, WakeUp
 from kvmmodel.kvm.host_irqs import post_irq
+from kvmmodel.kvm.host_types import SCHEDULE as SCHEDULE_TOKEN
+from kvmmodel.kvm.host_types import Cpu, HostKernel, Run, Task, trace
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_GLOBAL_CLOCK_UPDATE, kvm_make_request
-from kvmmodel.kvm.types import SCHEDULE as SCHEDULE_TOKEN
-from kvmmodel.kvm.types import Cpu, HostKernel, KvmVcpu, Run, Task, trace
+from kvmmodel.kvm.types import KvmVcpu
 
 CORE, FAIR, SMP, APIC = (
     "kernel/sched/core.c",

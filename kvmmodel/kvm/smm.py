@@ -7,10 +7,11 @@ Read in 6.18; that older releases do the same, in x86.c and under other names up
 from __future__ import annotations
 
 from kvmmodel.events import KvmSmmTransition
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, KVM_REQ_SMI, kvm_make_request
-from kvmmodel.kvm.types import KvmVcpu, trace
+from kvmmodel.kvm.types import KvmVcpu
 
 FILE = "arch/x86/kvm/smm.c"
 SMBASE, SMI_HANDLER = 0x30000, 0x8000

@@ -8,6 +8,7 @@ from kvmmodel.kvm import (
 )
 from kvmmodel.kvm.errno import EAGAIN
 from kvmmodel.kvm.guest_debug import kvm_arch_vcpu_ioctl_set_guest_debug
+from kvmmodel.kvm.host_types import Suspend, Task, trace
 from kvmmodel.kvm.hyperv import kvm_hv_activate_synic
 from kvmmodel.kvm.kvm_main import wait_for_events
 from kvmmodel.kvm.lapic.accept import kvm_inject_nmi
@@ -33,9 +34,6 @@ from kvmmodel.kvm.types import (
     KVM_MP_STATE_UNINITIALIZED,
     Kvm,
     KvmVcpu,
-    Suspend,
-    Task,
-    trace,
 )
 from kvmmodel.kvm.x86.emulate import kvm_set_cr8
 from kvmmodel.kvm.x86.extint import kvm_vcpu_ioctl_interrupt

@@ -8,13 +8,14 @@ from kvmmodel.events import KvmPiIrteUpdate
 from kvmmodel.kvm.amd_iommu import AmdIrData, can_post, irq_remapping_activate
 from kvmmodel.kvm.apicv import enable_apicv
 from kvmmodel.kvm.eventfd import __wake_up_common
+from kvmmodel.kvm.host_types import HostKernel, trace
 from kvmmodel.kvm.irq import kvm_msi_to_lapic_irq
 from kvmmodel.kvm.irqchip import MsiRoute, Route
 from kvmmodel.kvm.lapic.map import LapicIrq, kvm_apic_map_get_dest_lapic, kvm_apic_match_dest
 from kvmmodel.kvm.lapic.registers import kvm_apic_hw_enabled
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.svm.avic.irte import avic_pi_update_irte
-from kvmmodel.kvm.types import HostKernel, Kvm, KvmVcpu, trace
+from kvmmodel.kvm.types import Kvm, KvmVcpu
 from kvmmodel.silicon import apic as hw
 
 IRQ, LAPIC = "arch/x86/kvm/irq.c", "arch/x86/kvm/lapic.c"

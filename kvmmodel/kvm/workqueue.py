@@ -6,8 +6,8 @@ Not modelled: the timer that queues delayed work, several workers on a CPU.
 
 from __future__ import annotations
 
+from kvmmodel.kvm.host_types import DelayedWork, HostKernel
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import DelayedWork, HostKernel
 
 FILE, MANAGE = "kernel/workqueue.c", "kernel/irq/manage.c"
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from kvmmodel.events import DeviceMsi
 from kvmmodel.kvm.amd_iommu import GA_IRQ, AmdIrData, interrupt_cpu, remapped, set_up_ga_log
 from kvmmodel.kvm.host_irqs import ring
+from kvmmodel.kvm.host_types import Cpu, trace
 from kvmmodel.kvm.irqchip import MsiRoute
 from kvmmodel.kvm.sched import cpu_of
 from kvmmodel.kvm.svm.avic.irte import avic_ga_log_notifier
-from kvmmodel.kvm.types import Cpu, trace
 from kvmmodel.kvm.vfio import Irqfd, irq_name, vfio_msi_set_vector_signal
 from kvmmodel.machine.loop import schedule_hardware
 from kvmmodel.silicon.iommu import Iommu, Irte, message

@@ -9,7 +9,7 @@ from kvmmodel.facts import load
 from kvmmodel.facts.cpus import Processor, processor
 from kvmmodel.facts.open_points import choose
 from kvmmodel.facts.releases import Kernel, kernel
-from kvmmodel.kvm.types import Cpu, HostKernel
+from kvmmodel.kvm.host_types import Cpu, HostKernel
 from kvmmodel.machine.hardware_setup import has_svm, load_modules
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from kvmmodel.guest.cpu import GuestCpu, fetch, leave
 from kvmmodel.guest.execute import execute
 from kvmmodel.guest.taking import avic_due, doorbell, take_avic, take_virq, take_vnmi, vmrun, vnmi, window
 from kvmmodel.kvm import host_irqs, sched, vcpu_ioctl
+from kvmmodel.kvm.host_types import POLL, VMRUN, Cpu, HostKernel, Task, trace
 from kvmmodel.kvm.names import boundary
-from kvmmodel.kvm.types import POLL, VMRUN, Cpu, HostKernel, Kvm, KvmVcpu, Task, trace
+from kvmmodel.kvm.types import Kvm, KvmVcpu
 from kvmmodel.kvm.workqueue import ret_from_fork_asm
 from kvmmodel.machine.record import Trace
 from kvmmodel.silicon.vmcb import SVM_EXIT_INTR

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kvmmodel.events import Event
+from kvmmodel.kvm.host_types import HostKernel
 from kvmmodel.kvm.names import KernelFunction, walk
 from kvmmodel.kvm.requests import names
 from kvmmodel.kvm.svm.predicates import gif_set, svm_get_nmi_mask
-from kvmmodel.kvm.types import HostKernel, Kvm, KvmVcpu
+from kvmmodel.kvm.types import Kvm, KvmVcpu
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ from kvmmodel.guest.insn import Code
 from kvmmodel.guest.program import BUILT_IN_BODIES, World, parse, program
 from kvmmodel.kvm import eventfd, ioctl, mmu_notifier, vcpu_ioctl
 from kvmmodel.kvm.ack import KVM_IRQCHIP_IOAPIC
+from kvmmodel.kvm.host_types import Cpu, Task
 from kvmmodel.kvm.i8254 import STATE2_SIZE as PIT_STATE_SIZE
 from kvmmodel.kvm.i8259 import STATE as PIC_STATE
 from kvmmodel.kvm.ioapic_registers import IOAPIC_STATE_SIZE
 from kvmmodel.kvm.irqchip import Route
 from kvmmodel.kvm.sched import cpu_of, resched_curr
-from kvmmodel.kvm.types import Cpu, Kvm, KvmVcpu, Task
+from kvmmodel.kvm.types import Kvm, KvmVcpu
 from kvmmodel.machine.boot import boot_guest
 from kvmmodel.machine.breakable import check_rules
 from kvmmodel.machine.device import Device, assign_device

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvmmodel import events as ev
+from kvmmodel.kvm.host_types import HostKernel
 from kvmmodel.kvm.svm.avic.mode import passed_msrs
-from kvmmodel.kvm.types import HostKernel
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.record import Record
 from kvmmodel.machine.vm import Vm

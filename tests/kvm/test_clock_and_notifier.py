@@ -4,7 +4,7 @@ import pytest
 
 from kvmmodel import Host
 from kvmmodel.events import CheckRequest, Kick, KvmApic, KvmApicIpi, KvmVcpuWakeup, MakeRequest
-from kvmmodel.kvm.types import DelayedWork
+from kvmmodel.kvm.host_types import DelayedWork
 from kvmmodel.kvm.workqueue import schedule_delayed_work
 from kvmmodel.trace.probe import probe
 from kvmmodel.trace.stacks import names

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from kvmmodel.events import KvmApicAcceptIrq, PvUnhalted
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.lapic.map import (
     LapicIrq,
@@ -22,7 +23,7 @@ from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, KVM_REQ_NMI, kvm_make_request
 from kvmmodel.kvm.smm import kvm_inject_smi
-from kvmmodel.kvm.types import Kvm, KvmLapic, KvmVcpu, trace
+from kvmmodel.kvm.types import Kvm, KvmLapic, KvmVcpu
 from kvmmodel.silicon import apic as hw
 
 FILE = "arch/x86/kvm/lapic.c"

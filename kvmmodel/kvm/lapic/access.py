@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.events import KvmApic
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.lapic.eoi import apic_set_eoi
 from kvmmodel.kvm.lapic.icr import kvm_apic_send_ipi, kvm_x2apic_icr_write, kvm_x2apic_read_icr
 from kvmmodel.kvm.lapic.map import kvm_recalculate_apic_map, xapic_id_updated
@@ -25,7 +26,7 @@ from kvmmodel.kvm.lapic.timer import (
     update_target_expiration,
 )
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import KvmLapic, trace
+from kvmmodel.kvm.types import KvmLapic
 from kvmmodel.silicon import apic as hw
 
 FILE = "arch/x86/kvm/lapic.c"

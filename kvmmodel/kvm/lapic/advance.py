@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from kvmmodel.events import KvmWaitLapicExpire
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.lapic.registers import kvm_apic_hw_enabled, kvm_lapic_get_reg
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import KvmLapic, KvmVcpu, trace
+from kvmmodel.kvm.types import KvmLapic, KvmVcpu
 from kvmmodel.silicon import apic as hw
 
 FILE = "arch/x86/kvm/lapic.c"

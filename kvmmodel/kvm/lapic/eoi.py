@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from kvmmodel.events import KvmEoi, KvmPvEoi, PvEoiArm, PvEoiDisarm
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.ioapic import kvm_ioapic_update_eoi
 from kvmmodel.kvm.lapic.priority import apic_clear_isr, apic_find_highest_isr, apic_update_ppr
 from kvmmodel.kvm.lapic.registers import kvm_lapic_suppress_eoi_broadcast
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, KVM_REQ_IOAPIC_EOI_EXIT, KVM_REQ_SCAN_IOAPIC, kvm_make_request
-from kvmmodel.kvm.types import KvmLapic, KvmVcpu, trace
+from kvmmodel.kvm.types import KvmLapic, KvmVcpu
 
 FILE = "arch/x86/kvm/lapic.c"
 KVM_MSR_ENABLED = 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from kvmmodel.events import KvmApic, KvmApicIpi
+from kvmmodel.kvm.host_types import HostKernel, trace
 from kvmmodel.kvm.lapic.accept import kvm_irq_delivery_to_apic, kvm_irq_delivery_to_apic_fast
 from kvmmodel.kvm.lapic.map import LapicIrq
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode, kvm_lapic_get_reg, kvm_lapic_set_reg
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import HostKernel, KvmLapic, trace
+from kvmmodel.kvm.types import KvmLapic
 from kvmmodel.silicon import apic as hw
 
 FILE = "arch/x86/kvm/lapic.c"

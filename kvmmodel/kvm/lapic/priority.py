@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from kvmmodel.events import Ack, ApicUpdatePpr, ClearIsr, SetIrr, UpdatePpr
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.lapic.registers import APIC_PROCPRI, APIC_TASKPRI, kvm_apic_hw_enabled
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
-from kvmmodel.kvm.types import KvmLapic, KvmVcpu, trace
+from kvmmodel.kvm.types import KvmLapic, KvmVcpu
 from kvmmodel.silicon.apic import highest
 
 FILE = "arch/x86/kvm/lapic.c"

@@ -11,6 +11,7 @@ from kvmmodel.kvm.apicv import (
     kvm_apicv_activated,
     kvm_set_apicv_inhibit,
 )
+from kvmmodel.kvm.host_types import Hrtimer
 from kvmmodel.kvm.ioapic import kvm_rtc_eoi_tracking_restore_one
 from kvmmodel.kvm.lapic.access import apic_set_spiv
 from kvmmodel.kvm.lapic.advance import initial_timer_advance
@@ -36,7 +37,7 @@ from kvmmodel.kvm.lapic.timer import (
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_APICV_UPDATE, KVM_REQ_EVENT, kvm_make_request
-from kvmmodel.kvm.types import Hrtimer, KvmLapic, KvmTimer, KvmVcpu
+from kvmmodel.kvm.types import KvmLapic, KvmTimer, KvmVcpu
 from kvmmodel.silicon import apic as hw
 
 FILE = "arch/x86/kvm/lapic.c"

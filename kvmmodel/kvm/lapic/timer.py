@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.events import TimerArmed, TimerPending
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.lapic.accept import __apic_accept_irq
 from kvmmodel.kvm.lapic.registers import (
@@ -15,7 +16,7 @@ from kvmmodel.kvm.lapic.registers import (
 )
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import KVM_REQ_UNBLOCK, kvm_make_request
-from kvmmodel.kvm.types import KvmLapic, KvmVcpu, trace
+from kvmmodel.kvm.types import KvmLapic, KvmVcpu
 from kvmmodel.silicon import apic as hw
 
 FILE = "arch/x86/kvm/lapic.c"

@@ -6,6 +6,7 @@ With vGIF the VMCB holds it and STGI and CLGI do not exit; without, KVM intercep
 from __future__ import annotations
 
 from kvmmodel.events import NmiWindow, SetGif
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
@@ -13,7 +14,7 @@ from kvmmodel.kvm.runnable import kvm_apic_has_pending_init_or_sipi, kvm_cpu_has
 from kvmmodel.kvm.svm.inject import svm_clear_vintr
 from kvmmodel.kvm.svm.intercepts import svm_clr_intercept, svm_is_intercept, svm_set_intercept
 from kvmmodel.kvm.svm.predicates import enable_gif, gif_set
-from kvmmodel.kvm.types import KvmVcpu, trace
+from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.kvm.x86.inject import kvm_queue_exception
 from kvmmodel.silicon import vmcb as hw
 

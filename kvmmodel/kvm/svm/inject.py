@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from kvmmodel.events import IrqWindow, KvmInjException, KvmInjVirq
 from kvmmodel.kvm.apicv import kvm_clear_apicv_inhibit, kvm_inc_or_dec_irq_window_inhibit, kvm_set_apicv_inhibit
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
 from kvmmodel.kvm.runnable import kvm_cpu_has_injectable_intr
 from kvmmodel.kvm.svm.intercepts import svm_clr_intercept, svm_is_intercept, svm_set_intercept
 from kvmmodel.kvm.svm.nmi import EBUSY
 from kvmmodel.kvm.svm.predicates import gif_set, nested_exit_on_intr
-from kvmmodel.kvm.types import KvmVcpu, QueuedException, QueuedInterrupt, trace
+from kvmmodel.kvm.types import KvmVcpu, QueuedException, QueuedInterrupt
 from kvmmodel.silicon import vmcb as hw
 
 FILE = "arch/x86/kvm/svm/svm.c"

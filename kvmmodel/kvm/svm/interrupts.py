@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.events import Cr8Intercept, KvmApicvAcceptIrq, ReadMode
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick, kvm_vcpu_wake_up
 from kvmmodel.kvm.lapic.priority import kvm_lapic_set_irr
 from kvmmodel.kvm.names import kernel
@@ -11,7 +12,7 @@ from kvmmodel.kvm.svm.avic.ipi import avic_ring_doorbell
 from kvmmodel.kvm.svm.avic.tables import entry_of
 from kvmmodel.kvm.svm.intercepts import svm_clr_intercept, svm_is_intercept, svm_set_intercept
 from kvmmodel.kvm.svm.predicates import nested_svm_virtualize_tpr
-from kvmmodel.kvm.types import IN_GUEST_MODE, KvmLapic, KvmVcpu, trace
+from kvmmodel.kvm.types import IN_GUEST_MODE, KvmLapic, KvmVcpu
 from kvmmodel.silicon.avic_tables import PHYSICAL_IS_RUNNING
 from kvmmodel.silicon.vmcb import SVM_EXIT_WRITE_CR8
 

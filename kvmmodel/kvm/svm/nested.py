@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from kvmmodel.events import NestedVmEnter, NestedVmExit
 from kvmmodel.kvm.apicv import __kvm_vcpu_update_apicv, kvm_apicv_activated
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_APICV_UPDATE, KVM_REQ_EVENT, kvm_make_request
@@ -30,7 +31,7 @@ from kvmmodel.kvm.svm.predicates import (
     vmcb12_is_intercept,
 )
 from kvmmodel.kvm.svm.smi import svm_smi_blocked
-from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmVcpu, QueuedException, QueuedInterrupt, trace
+from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmVcpu, QueuedException, QueuedInterrupt
 from kvmmodel.kvm.x86.inject import kvm_event_needs_reinjection, kvm_queue_exception
 from kvmmodel.silicon import vmcb as hw
 from kvmmodel.silicon.vmcb import Vmcb

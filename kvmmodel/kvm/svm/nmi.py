@@ -6,11 +6,12 @@ With vNMI the VMCB has a pending and a blocking bit: KVM sets the one, the proce
 from __future__ import annotations
 
 from kvmmodel.events import InjectNmi, NmiWindow, VnmiPending
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
 from kvmmodel.kvm.svm.intercepts import svm_clr_intercept, svm_set_intercept
 from kvmmodel.kvm.svm.predicates import gif_set, is_vnmi_enabled, nested_exit_on_nmi, svm_get_nmi_mask
-from kvmmodel.kvm.types import KvmVcpu, trace
+from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.silicon import vmcb as hw
 
 FILE = "arch/x86/kvm/svm/svm.c"

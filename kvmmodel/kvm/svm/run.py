@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from kvmmodel.events import KvmEntry, KvmExit, KvmUserspaceExit, NmiWindow, TprSync
 from kvmmodel.kvm.apicv import enable_apicv, kvm_apicv_activated, kvm_set_apicv_inhibit
+from kvmmodel.kvm.host_types import VMRUN, Run, trace
 from kvmmodel.kvm.lapic.advance import kvm_wait_lapic_expire
 from kvmmodel.kvm.lapic.registers import APIC_TASKPRI
 from kvmmodel.kvm.names import kernel
@@ -34,7 +35,7 @@ from kvmmodel.kvm.svm.nested import (
 from kvmmodel.kvm.svm.nmi import db_interception, iret_interception
 from kvmmodel.kvm.svm.predicates import nested_svm_virtualize_tpr
 from kvmmodel.kvm.svm.smi import rsm_interception
-from kvmmodel.kvm.types import VMRUN, KvmVcpu, Run, trace
+from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.kvm.x86.emulate import kvm_mmu_page_fault, kvm_set_cr8, x86_emulate_instruction
 from kvmmodel.kvm.x86.fastpath import EXIT_FASTPATH_NONE, handle_fastpath_hlt, handle_fastpath_wrmsr
 from kvmmodel.kvm.x86.halt import kvm_emulate_halt

@@ -6,6 +6,7 @@ under the emulator that the recordings were made with, every load does so, and a
 
 from __future__ import annotations
 
+from kvmmodel.kvm.host_types import DelayedWork
 from kvmmodel.kvm.kvm_main import kvm_vcpu_kick
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.requests import (
@@ -14,7 +15,7 @@ from kvmmodel.kvm.requests import (
     kvm_check_request,
     kvm_make_request,
 )
-from kvmmodel.kvm.types import DelayedWork, Kvm, KvmVcpu
+from kvmmodel.kvm.types import Kvm, KvmVcpu
 from kvmmodel.kvm.workqueue import schedule_delayed_work
 
 FILE = "arch/x86/kvm/x86.c"

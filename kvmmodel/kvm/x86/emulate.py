@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from kvmmodel.events import KvmMmio, KvmMsr
 from kvmmodel.kvm.apicv import kvm_apicv_activated
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.ioapic_registers import ioapic_in_range, ioapic_mmio_read, ioapic_mmio_write
 from kvmmodel.kvm.lapic.access import apic_mmio_in_range, apic_mmio_read, apic_mmio_write
 from kvmmodel.kvm.lapic.priority import kvm_lapic_set_tpr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.smm import emulator_leave_smm
-from kvmmodel.kvm.types import KvmVcpu, trace
+from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.kvm.x86.inject import kvm_queue_exception
 from kvmmodel.kvm.x86.msrs import GP_VECTOR, kvm_set_msr_ignored_check
 from kvmmodel.silicon.apic import APIC_DEFAULT_PHYS_BASE

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from kvmmodel.events import KvmUserspaceExit
 from kvmmodel.kvm.errno import EEXIST, EINVAL, ENXIO
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.lapic.registers import kvm_apic_accept_pic_intr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
 from kvmmodel.kvm.runnable import kvm_cpu_has_extint
-from kvmmodel.kvm.types import KvmVcpu, trace
+from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.kvm.x86.inject import kvm_event_needs_reinjection
 
 X86 = "arch/x86/kvm/x86.c"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from kvmmodel.events import KvmMsr
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.lapic.icr import __kvm_x2apic_icr_write, kvm_x2apic_icr_write_fast
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode
 from kvmmodel.kvm.lapic.timer import kvm_set_lapic_tscdeadline_msr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
-from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmVcpu, trace
+from kvmmodel.kvm.types import KVM_MP_STATE_RUNNABLE, KvmVcpu
 from kvmmodel.kvm.x86.halt import kvm_emulate_halt
 from kvmmodel.silicon import apic as hw
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from kvmmodel.events import KvmHypercall
 from kvmmodel.kvm.errno import EINVAL, EOPNOTSUPP
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.lapic.accept import kvm_apic_set_irq, kvm_irq_delivery_to_apic
 from kvmmodel.kvm.lapic.map import LapicIrq
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
 from kvmmodel.kvm.sched import single_task_running, yield_to
-from kvmmodel.kvm.types import ApicMap, Kvm, KvmVcpu, trace
+from kvmmodel.kvm.types import ApicMap, Kvm, KvmVcpu
 from kvmmodel.silicon import apic as hw
 
 X86, LAPIC = "arch/x86/kvm/x86.c", "arch/x86/kvm/lapic.c"

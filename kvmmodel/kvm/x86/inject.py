@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.events import VcpuReset
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.i8259 import kvm_pic_read_irq
 from kvmmodel.kvm.lapic.priority import kvm_apic_ack_interrupt, kvm_apic_has_interrupt
 from kvmmodel.kvm.lapic.state import kvm_lapic_reset
@@ -32,7 +33,6 @@ from kvmmodel.kvm.types import (
     KvmVcpu,
     QueuedException,
     QueuedInterrupt,
-    trace,
 )
 from kvmmodel.silicon.apic import MSR_IA32_APICBASE_BSP
 

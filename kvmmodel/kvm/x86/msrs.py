@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.events import KvmMsr
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.hyperv import is_synic_msr, synic_get_msr, synic_set_msr
 from kvmmodel.kvm.lapic.access import kvm_x2apic_msr_read, kvm_x2apic_msr_write
 from kvmmodel.kvm.lapic.eoi import kvm_lapic_set_pv_eoi
@@ -10,7 +11,7 @@ from kvmmodel.kvm.lapic.state import kvm_apic_set_base
 from kvmmodel.kvm.lapic.timer import kvm_get_lapic_tscdeadline_msr, kvm_set_lapic_tscdeadline_msr
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
-from kvmmodel.kvm.types import KvmVcpu, trace
+from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.kvm.x86.inject import kvm_queue_exception
 from kvmmodel.silicon import apic as hw
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.events import KvmPio
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.i8254_ports import (
     pit_in_range,
     pit_ioport_read,
@@ -14,7 +15,7 @@ from kvmmodel.kvm.i8254_ports import (
 from kvmmodel.kvm.i8259_ports import in_range, picdev_read, picdev_write
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
-from kvmmodel.kvm.types import KvmVcpu, trace
+from kvmmodel.kvm.types import KvmVcpu
 
 X86, MAIN = "arch/x86/kvm/x86.c", "virt/kvm/kvm_main.c"
 

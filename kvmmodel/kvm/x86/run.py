@@ -8,6 +8,7 @@ from __future__ import annotations
 from kvmmodel.kvm.apicv import kvm_vcpu_update_apicv
 from kvmmodel.kvm.eoi_scan import vcpu_scan_ioapic
 from kvmmodel.kvm.host_irqs import take_irqs
+from kvmmodel.kvm.host_types import Run
 from kvmmodel.kvm.hyperv import exit_for_hyperv
 from kvmmodel.kvm.kvm_main import kvm_vcpu_halt, set_mode, wait_for_events
 from kvmmodel.kvm.lapic.eoi import kvm_lapic_sync_from_vapic, kvm_lapic_sync_to_vapic
@@ -39,7 +40,6 @@ from kvmmodel.kvm.types import (
     KVM_MP_STATE_RUNNABLE,
     OUTSIDE_GUEST_MODE,
     KvmVcpu,
-    Run,
 )
 from kvmmodel.kvm.x86.clock import take_clock_requests
 from kvmmodel.kvm.x86.extint import (

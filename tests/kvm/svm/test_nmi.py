@@ -5,13 +5,14 @@ import pytest
 from kvmmodel import Host
 from kvmmodel.events import HandlerEnter, InjectNmi, KvmEntry, NmiWindow, TakeVnmi, VmExit, VnmiPending
 from kvmmodel.guest.program import parse
+from kvmmodel.kvm.host_types import VMRUN
 from kvmmodel.kvm.svm.gif import EFER_SVME
 from kvmmodel.kvm.svm.inject import svm_cancel_injection
 from kvmmodel.kvm.svm.nested import nested_save_pending_event_to_vmcb12, nested_svm_exit_handled, vmrun_interception
 from kvmmodel.kvm.svm.nmi import svm_inject_nmi
 from kvmmodel.kvm.svm.run import svm_vcpu_run
 from kvmmodel.kvm.svm.smi import svm_enable_smi_window
-from kvmmodel.kvm.types import VMRUN, QueuedException
+from kvmmodel.kvm.types import QueuedException
 from kvmmodel.kvm.x86.inject import kvm_vcpu_reset
 from kvmmodel.silicon import vmcb
 from tests.machines import MSI, events

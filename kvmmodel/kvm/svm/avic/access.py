@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmmodel.events import KvmAvicUnacceleratedAccess
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.lapic.nodecode import kvm_apic_write_nodecode
 from kvmmodel.kvm.lapic.registers import LVT_MASKS
 from kvmmodel.kvm.names import kernel
@@ -12,7 +13,7 @@ from kvmmodel.kvm.svm.avic.tables import (
     avic_handle_dfr_update,
     avic_handle_ldr_update,
 )
-from kvmmodel.kvm.types import KvmVcpu, trace
+from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.kvm.x86.emulate import x86_emulate_instruction
 from kvmmodel.silicon import apic as hw
 

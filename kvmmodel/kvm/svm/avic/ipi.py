@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvmmodel.events import KvmAvicDoorbell, KvmAvicIncompleteIpi, KvmAvicKickVcpuSlowpath, RingDoorbell
 from kvmmodel.kvm.host_irqs import ring
+from kvmmodel.kvm.host_types import HostKernel, trace
 from kvmmodel.kvm.kvm_main import kvm_vcpu_wake_up
 from kvmmodel.kvm.lapic.access import kvm_lapic_reg_write
 from kvmmodel.kvm.lapic.icr import kvm_apic_send_ipi
@@ -13,7 +14,7 @@ from kvmmodel.kvm.lapic.registers import apic_x2apic_mode, kvm_lapic_get_reg
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.sched import cpu_of
 from kvmmodel.kvm.svm.avic.tables import FILE, entry_of, logical_table
-from kvmmodel.kvm.types import HostKernel, Kvm, KvmLapic, KvmVcpu, trace
+from kvmmodel.kvm.types import Kvm, KvmLapic, KvmVcpu
 from kvmmodel.silicon import apic as hw
 from kvmmodel.silicon.avic import (
     INVALID_BACKING_PAGE,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from kvmmodel.events import KvmAvicGaLog
 from kvmmodel.kvm.amd_iommu import AmdIrData, PiData, amd_iommu_update_ga, irq_set_vcpu_affinity
+from kvmmodel.kvm.host_types import HostKernel, trace
 from kvmmodel.kvm.kvm_main import kvm_vcpu_wake_up
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.svm.avic.tables import FILE, GA_LOG_INTR, entry_of, ga_log_intr
-from kvmmodel.kvm.types import HostKernel, Kvm, KvmVcpu, trace
+from kvmmodel.kvm.types import Kvm, KvmVcpu
 from kvmmodel.silicon.avic_tables import PHYSICAL_HOST_ID, PHYSICAL_IS_RUNNING
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kvmmodel.events import AvicMode
 from kvmmodel.kvm.apicv import enable_apicv, x2avic_enabled
+from kvmmodel.kvm.host_types import HostKernel, trace
 from kvmmodel.kvm.lapic.access import READABLE, XAPIC_ONLY
 from kvmmodel.kvm.lapic.registers import LVT_MASKS, apic_x2apic_mode
 from kvmmodel.kvm.names import kernel
@@ -21,7 +22,7 @@ from kvmmodel.kvm.svm.avic.load import (
 from kvmmodel.kvm.svm.avic.tables import FILE, __avic_get_max_physical_id, avic_apicv_post_state_restore
 from kvmmodel.kvm.svm.intercepts import svm_clr_intercept, svm_set_intercept
 from kvmmodel.kvm.svm.predicates import vmcb12_is_intercept
-from kvmmodel.kvm.types import HostKernel, KvmVcpu, trace
+from kvmmodel.kvm.types import KvmVcpu
 from kvmmodel.silicon import apic as hw
 from kvmmodel.silicon.vmcb import SVM_EXIT_MSR, SVM_EXIT_WRITE_CR8
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from kvmmodel.events import AvicIsRunning
 from kvmmodel.kvm.apicv import x2avic_enabled
+from kvmmodel.kvm.host_types import trace
 from kvmmodel.kvm.lapic.registers import apic_x2apic_mode, kvm_lapic_get_reg, kvm_xapic_id
 from kvmmodel.kvm.names import kernel
-from kvmmodel.kvm.types import Kvm, KvmVcpu, trace
+from kvmmodel.kvm.types import Kvm, KvmVcpu
 from kvmmodel.silicon import apic as hw
 from kvmmodel.silicon.avic_tables import (
     LOGICAL_GUEST_ID,
