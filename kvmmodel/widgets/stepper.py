@@ -111,6 +111,11 @@ class Stepper(ipywidgets.VBox):  # type: ignore[misc]
         if self._break is not None:
             self._break.value = on
 
+    def refresh(self) -> None:
+        """Make the run anew: no choice has changed, but what it is made of."""
+        self._runs.clear()
+        self._rebuild()
+
     # -- making and wiring ----------------------------------------------------------------------------------------
 
     def _layout(self) -> list[Any]:
@@ -168,7 +173,8 @@ class Stepper(ipywidgets.VBox):  # type: ignore[misc]
                 self._runs[key] = self._build(**self.values, broken=self.broken)
             self.story, self.error = self._runs[key], None
         except Exception as problem:  # a page's own code: its reader gets one line, and the controls go on working
-            self.story, self.error = None, parts.in_one_line("This run", problem)
+            refused = isinstance(problem, parts.Refused)
+            self.story, self.error = None, str(problem) if refused else parts.in_one_line("This run", problem)
             self._figure.value = figure.failed(self.error)
             self._count.value = self._track.value = ""
             return
