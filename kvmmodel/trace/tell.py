@@ -20,7 +20,7 @@ from kvmmodel.trace.cast import RAISERS
 from kvmmodel.trace.device import device_story
 from kvmmodel.trace.line import line_story
 from kvmmodel.trace.steps import extint_story, kick_story, program_story, story
-from kvmmodel.trace.story import Badge, Story
+from kvmmodel.trace.story import Story
 from kvmmodel.trace.telling_any import ANY_TELLERS
 
 MOST_STEPS = 80

@@ -1,4 +1,4 @@
-"""The scenario file that the delivery lab's choices stand for: a source, its target's state, the APIC's mode, an inhibit.
+"""The scenario file that the delivery lab's choices stand for: source, its target's state, the APIC's mode, an inhibit.
 
 The text is what a reader edits and may save for ``kvmmodel run``. One vector, one cause; what else a scenario can hold,
 such as handlers that send more, readers add themselves.
@@ -42,7 +42,6 @@ INHIBITS = (
     ("APIC ID changed", "id"),
     ("APIC base moved", "base"),
 )
-PAGE = "book/lab.html"
 EXIT = "vmmcall 1 0 0 0 0"  # exits whatever the APIC's mode and AVIC, and asks for nothing
 TICKS = {"deadline": "TSC-deadline timer", "oneshot": "one-shot APIC timer", "periodic": "periodic APIC timer"}
 PIN = ("mmio_write 0xfec00000 0x39", "mmio_write 0xfec00010 0", "mmio_write 0xfec00000 0x38")
@@ -300,7 +299,7 @@ def _toml(made: File, x2apic: bool, pit: bool) -> str:
     vm = [f"vcpus = {made.vcpus}", f"pcpus = {list(made.pcpus)}", "boot = true"]
     vm += [] if x2apic else ["x2apic = false"]
     vm += ['pit = "reinject"'] if pit else []
-    blocks = [f'title = "{made.title}"\npage = "{PAGE}"', "\n".join(["[vm]", *vm])]
+    blocks = [f'title = "{made.title}"', "\n".join(["[vm]", *vm])]
     for vcpu, program in made.programs.items():
         rows = [f"[vcpu.{vcpu}]", f"program = {_array(program)}"]
         blocks.append("\n".join([*rows, *([f"idt = {made.idt}"] if made.idt and vcpu == 0 else [])]))

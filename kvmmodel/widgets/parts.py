@@ -23,8 +23,8 @@ class Refused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A question with few answers, or ``many``. ``options`` are (label, value) with hashable values. No ``default``: the
-    first."""
+    """A question with few answers, or ``many``. ``options`` are (label, value) with hashable values. No ``default``:
+    the first."""
 
     key: str
     label: str
