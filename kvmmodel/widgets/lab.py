@@ -230,6 +230,7 @@ class DeliveryLab(ipywidgets.VBox):  # type: ignore[misc]
     def _show(self) -> None:
         """What stands around the steps."""
         edited = self.text != self._written
+        (self._file.add_class if edited else self._file.remove_class)("km-own")  # a link then carries the text
         self._undo.layout.display = None if edited else "none"
         self._back.layout.display = None if self._mine is not None and self._mine != self.text else "none"
         self._says.value = _says(self.error, edited)

@@ -279,13 +279,16 @@ def test_an_edited_text_comes_back_after_a_choice_has_replaced_it(lab):
     assert back.layout.display == "none"
     lab.write(MINE)
     assert part(lab, "km-undo").layout.display is None
+    assert "km-own" in part(lab, "km-text-file")._dom_classes
     lab.choose(source="msi")
     assert lab.story.title == "An MSI, for a vCPU in guest mode"
     assert back.layout.display is None
     back.click()
     assert (lab.text, lab.story.title, back.layout.display) == (MINE, "mine", "none")
+    assert "km-own" in part(lab, "km-text-file")._dom_classes
     part(lab, "km-undo").click()
     assert lab.story.title == "An MSI, for a vCPU in guest mode"
+    assert "km-own" not in part(lab, "km-text-file")._dom_classes
 
 
 def test_a_rule_is_written_into_an_edited_text_too(lab):
