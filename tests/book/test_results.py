@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from kvmbook import results
 from sphinx.errors import ExtensionError
+
+from kvmbook import results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +37,7 @@ def test_a_change_of_code_makes_the_numbers_old(tmp_path: Path, name: str) -> No
 
 
 def test_without_numbers_the_book_says_how_to_make_them(tmp_path: Path) -> None:
-    with pytest.raises(ExtensionError, match="There is no results.json: run `make results`"):
+    with pytest.raises(ExtensionError, match=r"There is no results\.json: run `make results`"):
         results.read(tmp_path / "results.json", tmp_path)
 
 
