@@ -103,7 +103,7 @@ def _page(vcpu, tpr):
     ("kernel", "stays"), [("6.1", False), ("6.12.95", False), ("6.12", True), ("6.18", False), ("7.2", True)]
 )
 def test_set_lapic_computes_the_intercept_itself_until_the_ppr_does(kernel, stays):
-    """source 6.1.176, 6.12.117, 7.2.13: apic_update_ppr asks for an event pass, which a disabled APIC does nothing in."""
+    """source 6.1.176, 6.12.117, 7.2.13: apic_update_ppr asks for an event pass; a disabled APIC gets none."""
     made = booted(kernel=kernel)
     vcpu = made.vcpus[0]
     vcpu.guest.cli()
