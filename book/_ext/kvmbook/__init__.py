@@ -7,7 +7,7 @@ Nothing is loaded from another host.
 
 from sphinx.application import Sphinx
 
-from kvmbook import assets, cells, noscript, page, questions
+from kvmbook import assets, cells, noscript, page, questions, results
 
 
 def setup(app: Sphinx) -> dict:
@@ -16,4 +16,5 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", page.complete)
     questions.setup(app)
     app.add_post_transform(noscript.AddStaticPictures)
+    results.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
