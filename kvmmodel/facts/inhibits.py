@@ -80,7 +80,12 @@ def _exists(row: dict[str, Any], kernel: Kernel) -> bool:
 
 def _reason(key: str, row: dict[str, Any], kernel: Kernel) -> Reason:
     by_series = {field: at(row[field], kernel) for field in ("bit", "scope", "set_by", "cleared_by")}
-    fixed = {field: row[field] for field in ("short", "why", "trigger", "avoid", "avic", "vmx", "how", "source")}
-    return Reason(
-        id=key, name=at(row.get("name", {}), kernel) or key, options=tuple(row.get("options", ())), **by_series, **fixed
-    )
+    fixed = {field: row[field] for field in ("short", "why", "trigger", "avic", "vmx", "how", "source")}
+    avoid, options = (_of(row.get(field, ()), kernel) for field in ("avoid", "options"))
+    name = at(row.get("name", {}), kernel) or key
+    return Reason(id=key, name=name, avoid=avoid, options=tuple(options), **by_series, **fixed)
+
+
+def _of(value: Any, kernel: Kernel) -> Any:
+    """What may be keyed by series, and mostly is not."""
+    return at(value, kernel) if isinstance(value, dict) else value

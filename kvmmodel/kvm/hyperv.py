@@ -111,7 +111,7 @@ def synic_update_vector(vcpu: KvmVcpu, vector: int) -> None:
         synic.auto_eoi | {vector} if synic_has_vector_auto_eoi(synic, vector) else synic.auto_eoi - {vector}
     )
     counted = kvm.host.has("hyperv_autoeoi_inhibit") and enable_apicv(kvm.host)
-    if bool(synic.auto_eoi) == before or not counted:
+    if bool(synic.auto_eoi) == before or not counted or "no-autoeoi-inhibit" in kvm.broken:
         return
     kvm.synic_auto_eoi_used += 1 if synic.auto_eoi else -1
     __kvm_set_or_clear_apicv_inhibit(kvm, "HYPERV", kvm.synic_auto_eoi_used > 0)
