@@ -1,8 +1,10 @@
 """A guest that sees Hyper-V, as QEMU's options show it, run on a kernel: what inhibits AVIC then, and what work costs.
 
 QEMU decides what the guest is told (CPUID 0x40000004), the guest does as it was told, KVM does the rest. QEMU's part is
-after its target/i386/kvm/kvm.c since hv-avic exists (6.2); the guest's after mails, the specification, and inference:
-no Windows was recorded or read. Vectors and the number of ticks are the model's.
+after its target/i386/kvm/kvm.c since hv-avic exists (6.2); the guest's after mails, published counts, the specification
+and inference: no Windows was recorded or read. A guest with a SynIC has two sources: one for timers, whose interrupts
+it ends as any other (published counts), and one with AutoEOI unless it is told not to (mails), which nothing uses here.
+Vectors and the number of ticks are the model's.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ from kvmmodel.widgets.inhibit_run import Board, Moment, creation, own_reasons, s
 
 COUNT = 10
 PERIOD_NS, APART_NS = 100_000, 20_000
-IPI, TICK, RTC = 0x41, 0xD1, 0x61
-SIMP, ASSIST, SINT = 0x9000, 0x8000, 3
+IPI, RTC = 0x41, 0x61
+TICK = {"message": 0xD1, "direct": 0xE1, "off": RTC}  # by what ticks
+SIMP, ASSIST = 0x9000, 0x8000
+SINT, OTHER_SINT, OTHER_VECTOR = 3, 2, 0xD2
 AUTO_EOI, AUTO_ENABLE, DIRECT = 1 << 17, 1 << 3, 1 << 12
 RTC_PIN, RTC_INDEX, RTC_DATA, REG_C = 8, 0x70, 0x71, 0xC
 PIC_MASKS = (0x21, 0xA1)
@@ -64,6 +68,7 @@ class Cost:
     doorbells: int
     injected: int  # by KVM
     taken: int  # by AVIC
+    traced: Counter[str]  # how often each tracepoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Result:
     recommended: int
     auto_eoi: bool
     by_msr: bool
+    broken: bool
     board: Board
     active: tuple[bool, ...]
     ipis: Cost
@@ -116,7 +122,7 @@ def set_up(options: Options, broken: bool = False) -> tuple[Vm, list[Moment]]:
     if options.pit == "discard":
         moments.append(step(vm, "PIT discards", lambda made: made.reinject_control(False)))
     moments.append(step(vm, "guest boots", _boot))
-    start = _start(options)
+    start = _start(options, broken)
     if start:
         moments.append(step(vm, "guest sets up Hyper-V", lambda made: _everywhere(made, start)))
     return vm, moments
@@ -138,12 +144,14 @@ def uses_msrs(options: Options) -> bool:
     return recommended(options) & HV_X64_APIC_ACCESS_RECOMMENDED != 0
 
 
-def _start(options: Options) -> tuple[str, ...]:
-    """What each vCPU of the guest writes first."""
+def _start(options: Options, broken: bool) -> tuple[str, ...]:
+    """What each vCPU of the guest writes first. ``broken``: the timers' source has AutoEOI, too, so that it is used."""
     lines = []
     if options.synic:
-        sint = TICK | (AUTO_EOI if uses_auto_eoi(options) else 0)
-        lines += [f"wrmsr HV_SIMP {SIMP:#x} + vCPU", f"wrmsr HV_SINT{SINT} {sint:#x}"]
+        auto = AUTO_EOI if uses_auto_eoi(options) else 0
+        timers = TICK["message"] | (auto if broken else 0)
+        lines += [f"wrmsr HV_SIMP {SIMP:#x} + vCPU", f"wrmsr HV_SINT{SINT} {timers:#x}"]
+        lines.append(f"wrmsr HV_SINT{OTHER_SINT} {OTHER_VECTOR | auto:#x}")
     if uses_msrs(options):
         lines.append(f"hv_assist_on {ASSIST:#x} + vCPU")
     return tuple(lines)
@@ -165,30 +173,27 @@ def run(options: Options, broken: bool = False) -> Result:
     """Make the VM, then 10 IPIs to a vCPU that is busy, then 10 ticks of the guest's clock while it is idle."""
     given, refused = allowed(options)
     vm, moments = set_up(given, broken)
-    _handlers(vm, given)
+    _handlers(vm, given, broken)
     _clock(vm, given)
     vm.trace.stacks = False
     ipis = _measure(vm, _send_ipis, given, 1, IPI)
-    timer = given.stimer != "off"
-    ticks = _measure(vm, _stimer_ticks if timer else _rtc_ticks, given, 0, TICK if timer else RTC)
+    ticks = _measure(vm, _rtc_ticks if given.stimer == "off" else _stimer_ticks, given, 0, TICK[given.stimer])
     board = Board(vm.host, reasons(vm.host.kernel), vm.inhibits, own_reasons(vm), tuple(moments))
     active = tuple(vcpu.apicv_active for vcpu in vm.vcpus)
     stuck = ipis.handled < COUNT or ticks.handled < COUNT
-    told = recommended(given)
-    return Result(
-        options, given, refused, told, uses_auto_eoi(given), uses_msrs(given), board, active, ipis, ticks, stuck
-    )
+    auto_eoi, by_msr, told = uses_auto_eoi(given), uses_msrs(given), recommended(given)
+    return Result(options, given, refused, told, auto_eoi, by_msr, broken, board, active, ipis, ticks, stuck)
 
 
-def _handlers(vm: Vm, options: Options) -> None:
+def _handlers(vm: Vm, options: Options, broken: bool) -> None:
     end = "hv_eoi" if uses_msrs(options) else "eoi"
-    tick = () if uses_auto_eoi(options) and options.stimer == "message" else (end,)
+    tick = () if broken and uses_auto_eoi(options) and options.stimer == "message" else (end,)
     message = (f"hv_message {SIMP:#x} {SINT}",) if options.stimer == "message" else ()
     clock = (f"outb {RTC_INDEX:#x} {REG_C:#x}", f"inb {RTC_DATA:#x}", end)
     bodies = {"ipi": (end,), "tick": (*message, *tick), "rtc": clock}
     vm.world.bodies |= {name: tuple(map(parse, lines)) for name, lines in bodies.items()}
     for vcpu in vm.vcpus:
-        vm.world.idt[vcpu.id] = {IPI: "ipi", TICK: "tick", RTC: "rtc"}
+        vm.world.idt[vcpu.id] = {IPI: "ipi", RTC: "rtc"} | {TICK[kind]: "tick" for kind in ("message", "direct")}
 
 
 def _send_ipis(vm: Vm, options: Options) -> None:
@@ -203,7 +208,9 @@ def _send_ipis(vm: Vm, options: Options) -> None:
 
 
 def _stimer_ticks(vm: Vm, options: Options) -> None:
-    ticks = (line for n in range(COUNT) for line in (f"hv_deadline 0 {PERIOD_NS}", f"wait {TICK:#x} {n + 1}"))
+    ticks = (
+        line for n in range(COUNT) for line in (f"hv_deadline 0 {PERIOD_NS}", f"wait {TICK[options.stimer]:#x} {n + 1}")
+    )
     vm.execute(0, ("nop", *ticks))  # the first instruction is fetched at once, a deadline needs the time of its own
     vm.run()
 
@@ -222,7 +229,7 @@ def _clock(vm: Vm, options: Options) -> None:
     """Set up what will tick: a timer of Hyper-V's, or the IOAPIC's pin of the RTC, edge-triggered."""
     guest = vm.vcpus[0].guest
     if options.stimer != "off":
-        to = DIRECT | TICK << 4 if options.stimer == "direct" else SINT << 16
+        to = DIRECT | TICK["direct"] << 4 if options.stimer == "direct" else SINT << 16
         guest.wrmsr(STIMER0_CONFIG, AUTO_ENABLE | to)
         return
     entry = 0x10 + 2 * RTC_PIN
@@ -255,4 +262,5 @@ def cost(records: Sequence[Record], who: int, vector: int) -> Cost:
         doorbells,
         count(ev.KvmInjVirq),
         count(ev.AvicTake),
+        Counter(event.tracepoint for event in events if event.tracepoint),
     )
