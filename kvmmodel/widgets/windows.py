@@ -178,7 +178,8 @@ def bill(made: Result) -> str:
     head = el("tr", el("td"), *(el("th", kind, scope="col") for kind in kinds))
     lines = [el("tr", el("th", "arrived", scope="row"), *(el("td", str(c.handled)) for c in (made.ipis, made.ticks)))]
     for label, key in ROWS:
-        cells = (el("td", rich(_cell(one, key))) for one in (made.ipis, made.ticks))
+        texts = (_cell(one, key) for one in (made.ipis, made.ticks))
+        cells = (el("td", rich(text), class_="z" if text == "0" else None) for text in texts)
         lines.append(el("tr", el("th", label, scope="row"), *cells))
     return el("table", el("thead", head), el("tbody", *lines), class_="km-table km-tight km-work")
 

@@ -60,7 +60,7 @@ def advice_table() -> Html:
 def _verdict(found: tuple[str, ...]) -> str:
     if found == ("QEMU",):
         return "QEMU refuses"
-    return rich("no AVIC: " + ", ".join(f"`{name}`" for name in found)) if found else "AVIC"
+    return rich("no: " + ", ".join(f"`{name}`" for name in found)) if found else "AVIC"
 
 
 WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -80,9 +80,9 @@ def price_table(kernel: str = "6.18") -> Html:
         made = run(options)
         active = "on" if all(made.active) else "no: " + ", ".join(f"`{name}`" for name in against(options))
         clock = "RTC" if options.stimer == "off" else "timer"
-        cells = (active, exits(made.ipis.exits), clock, exits(made.ticks.exits), str(made.ticks.userspace))
+        cells = (active, exits(made.ipis.exits), f"{exits(made.ticks.exits)}; {clock}")
         rows.append(el("tr", el("th", rich(words), scope="row"), *(el("td", rich(text)) for text in cells)))
-    names = ("options", "AVIC", "exits of 10 IPIs", "clock", "exits of 10 ticks", "to userspace")
+    names = ("options", "AVIC", "exits of 10 IPIs", "exits of 10 ticks; clock")
     head = el("tr", *(el("th", name, scope="col") for name in names))
     return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table km-tight"))
 
@@ -124,7 +124,7 @@ def published_table(kernel: str = "5.10") -> Html:
     for one in load("published_counts").values():
         made = run(replace(PLAIN, kernel=kernel, **one["options"]))
         traced = made.ipis.traced | Counter({name: made.ticks.traced[name] for name in OF_TICKS})
-        columns += [(f"`{one['title']}`", relations(one["counts"])), ("model", relations(traced))]
+        columns += [(one["title"].replace("+", " + "), relations(one["counts"])), ("model", relations(traced))]
     head = el("tr", el("td"), *(el("th", rich(name), scope="col") for name, _ in columns))
     rows = [
         el("tr", el("th", rich(words), scope="row"), *(el("td", found[at]) for _, found in columns))
