@@ -132,7 +132,7 @@ def verdict(made: Result) -> tuple[str, str]:
     if not made.auto_eoi:
         return "Nothing changes.", "No source has AutoEOI, so there was nothing to inhibit AVIC for."
     if made.board.inhibits:
-        return "Nothing lost.", "AVIC is inhibited for another reason, so KVM injects, and gives the implied EOI."
+        return "Nothing lost.", "AVIC is inhibited all the same, so KVM injects, and gives the implied EOI."
     return "Nothing lost.", "A source has AutoEOI, but no tick comes through it: the timer is off, or in direct mode."
 
 
