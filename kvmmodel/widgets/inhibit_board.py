@@ -52,7 +52,7 @@ def draw(made: Board) -> str:
         mask(made.reasons, made.mask, made.host.kernel.has("inhibit_trace_names")),
         *(opened(one, own=one.id in made.own) for one in shown),
         el("h4", "How it came about", class_="km-part"),
-        _moments(made),
+        moments(made),
         el("h4", f"{'The others' if shown else 'The reasons'}, all clear", class_="km-part"),
         _clear(clear),
     ]
@@ -132,7 +132,8 @@ def _code(text: str) -> str:
     return rich(NAME.sub(r"`\g<0>`", text))
 
 
-def _moments(made: Board) -> str:
+def moments(made: Board) -> str:
+    """How it came about: the mask after each step, and who changed it."""
     known = {one.id: one for one in made.reasons}
 
     def item(moment: Moment) -> str:
