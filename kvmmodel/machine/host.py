@@ -32,7 +32,7 @@ class Host:
     def __init__(
         self,
         cpu: str | Processor = "zen4",
-        kernel: str = "6.18",
+        kernel: str | Kernel = "6.18",
         avic: bool | str | None = None,
         *,
         snp: bool = False,
@@ -41,7 +41,7 @@ class Host:
         **module_params: Any,
     ) -> None:
         self.processor: Processor = processor(cpu) if isinstance(cpu, str) else cpu
-        self.kernel: Kernel = _kernel(kernel)
+        self.kernel: Kernel = _kernel(kernel) if isinstance(kernel, str) else kernel
         asked = dict(module_params) if avic is None else {**module_params, "avic": avic}
         loaded = load_modules(self.processor, self.kernel, asked, snp=snp, iommu=iommu)
         self.params: dict[str, Any] = loaded.params
