@@ -14,7 +14,7 @@ from kvmmodel.facts.releases import Kernel
 class Asked(frozenset[str]):
     """A release's behaviours. It notes which ids were looked for, had or not, under what went on then.
 
-    Set ``during`` to what goes on; ``found`` has the ids by it. A set of its own kind, so that no other run pays for it.
+    Set ``during`` to what goes on; ``found`` has the ids by it. A set of its own kind: no other run pays for it.
     """
 
     during: str

@@ -1,4 +1,4 @@
-"""The explorer of the page on releases: two of them, the changes between, and the same scenario on both side by side."""
+"""The explorer of the page on releases: two of them, the changes between, and the same scenario run on both."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from dataclasses import dataclass
 
 from kvmmodel.facts import load
 from kvmmodel.facts.between import Difference, differences, known, stops
-from kvmmodel.facts.releases import Kernel, kernel, series
+from kvmmodel.facts.releases import Kernel, kernel
 from kvmmodel.scenarios.run import built_in
 from kvmmodel.trace.story import Badge
 from kvmmodel.widgets import releases_rows, releases_way, versus
 from kvmmodel.widgets.avic_default import CPUS as PROCESSORS
 from kvmmodel.widgets.comparison import Comparison, comparison
-from kvmmodel.widgets.page import Html
 from kvmmodel.widgets.parts import Choice
 from kvmmodel.widgets.releases_runs import CASES, Both, Told, compare
-from kvmmodel.widgets.svg import el, plain, rich
+from kvmmodel.widgets.svg import el, plain
 
 FROM, TO, SCENARIO = "6.12", "7.3", "ipi-in-guest"
 AVICS = (("avic=0", "off"), ("default", "default"), ("avic=1", "on"))
@@ -106,10 +105,20 @@ def _count(diff: Diff) -> str:
         return el("p", el("b", "No change between them is known."), class_="km-between")
     areas = releases_rows.by_area(diff.rows)
     words = ", ".join(f"{len(rows)} {name}" for name, rows in areas)
-    asked = sum(releases_rows.in_the_run(row, diff.both) for row in diff.rows)
     first = el("b", f"{total} change{'s lie' if total > 1 else ' lies'} between, as far as is known.")
-    ours = f"The run{'s ask' if asked != 1 else 's ask'} for {asked or 'none'} of them."
-    return el("p", first, f" {words}. {ours}", class_="km-between")
+    return el("p", first, f" {words}. {_ours(diff)}", class_="km-between")
+
+
+def _ours(diff: Diff) -> str:
+    """How many of them the runs have to do with."""
+    asked = releases_rows.asked(diff.rows, diff.both)
+    if not asked:
+        return "The runs ask for none of them."
+    found = f"The runs ask for {len(asked)} of them"
+    if diff.both.too_many:
+        return f"{found}."
+    moving = sum(releases_rows.moves(row, diff.both) for row in asked)
+    return f"{found}; turned round alone, {moving or 'none'} of these move{'s' * (moving == 1)} a step."
 
 
 def static(diff: Diff) -> str:

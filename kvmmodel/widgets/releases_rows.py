@@ -12,7 +12,7 @@ from kvmmodel.facts.between import Difference, now_and_before
 from kvmmodel.facts.releases import Change
 from kvmmodel.trace.story import Badge
 from kvmmodel.widgets.page import badge
-from kvmmodel.widgets.releases_runs import CREATE, LOAD, Both, Turned
+from kvmmodel.widgets.releases_runs import CREATE, LOAD, RUN, Both, Turned
 from kvmmodel.widgets.releases_way import WORDS
 from kvmmodel.widgets.svg import el, esc, rich
 
@@ -27,8 +27,16 @@ AREAS = {
 }
 CODE = re.compile(r"(?:[\w.-]+/)+[\w.-]+\.[ch]\b|\w*[^\W_]_\w+")  # a path, or a name of the kernel's
 TURNED = (
-    "Each change here was turned round alone, in either release, and the scenario run again. Such a release never was, "
-    "so the number says what this one change does in the model, with all else as it is."
+    "A change was turned round alone, in one of the two releases, and the scenario run again. Such a release never "
+    "was: the number says what this one change does in the model, with all else as it is."
+)
+TOO_MANY = (
+    "Too many to turn each of them round and run again. Choose two releases that are nearer to each other to see which "
+    "of them move a step."
+)
+NONE_MOVES = (
+    "Turned round alone, none of these moves a step. Lines that differ all the same do so because functions have other "
+    "names, because of a default, or because of several changes together."
 )
 
 
@@ -38,31 +46,15 @@ def by_area(rows: Sequence[Difference]) -> list[tuple[str, list[Difference]]]:
     return [(name, ours) for name, ours in found if ours]
 
 
-def in_the_run(row: Difference, both: Both) -> bool:
-    """Whether one of the runs asked for it, not counting the modules' start and the VM's creation."""
-    return both.asked(row.change.id) not in (None, LOAD, CREATE) or _moves(row, both) > 0
+def asked(rows: Sequence[Difference], both: Both) -> list[Difference]:
+    """Those that a run asked for, not counting the modules' start; what moves most comes first."""
+    found = [row for row in rows if both.asked(row.change.id) in (CREATE, RUN)]
+    return sorted(found, key=lambda row: _order(row, both), reverse=True)
 
 
-def _moves(row: Difference, both: Both) -> int:
-    turned = both.turned.get(row.change.id)
-    return turned.moves if turned else 0
-
-
-def draw(rows: Sequence[Difference], both: Both) -> str:
-    """Nothing where nothing changed."""
-    asked = sorted((row for row in rows if in_the_run(row, both)), key=lambda row: _order(row, both), reverse=True)
-    parts = []
-    if asked:
-        parts += [el("h4", "Asked for in these runs", class_="km-at"), _table("Asked for in these runs", asked, both)]
-        parts.append(el("p", TURNED, class_="km-note"))
-    rest = by_area([row for row in rows if row not in asked])
-    if rest:
-        parts.append(el("h4", "The other changes" if asked else "The changes", class_="km-at"))
-    for name, ours in rest:
-        title = f"{name[0].upper()}{name[1:]}"
-        summary = el("summary", f"{title}: {len(ours)}")
-        parts.append(el("details", summary, _table(title, ours, both), class_="km-more"))
-    return "".join(parts)
+def moves(row: Difference, both: Both) -> bool:
+    """Whether a step comes out otherwise with this change alone turned round."""
+    return _order(row, both)[1] > 0
 
 
 def _order(row: Difference, both: Both) -> tuple[int, int]:
@@ -70,27 +62,50 @@ def _order(row: Difference, both: Both) -> tuple[int, int]:
     return turned.closer, turned.moves
 
 
-def _table(label: str, rows: Sequence[Difference], both: Both | None) -> str:
-    heads = [el("th", name, scope="col", role="columnheader") for name in ("", "since", "change", "commit", "how known")]
+def draw(rows: Sequence[Difference], both: Both) -> str:
+    """What moves a step, in full; then what else was asked for, and the rest by area, to be opened. Nothing if there is
+    no change."""
+    ours = asked(rows, both)
+    moving, still = [row for row in ours if moves(row, both)], [row for row in ours if not moves(row, both)]
+    parts = []
+    if moving:
+        title = "Changes that move a step"
+        parts += [el("h4", title, class_="km-at"), table(title, moving, both), el("p", TURNED, class_="km-note")]
+    others = [row for row in rows if row not in ours]
+    if still or others:
+        parts.append(el("h4", "All other changes" if moving else "The changes", class_="km-at"))
+    if still:
+        note = TOO_MANY if both.too_many else "" if moving else NONE_MOVES
+        title = "Asked for in the runs" + ("" if both.too_many else ", and no step moves")
+        parts.append(_folded(title, still, both) + (el("p", note, class_="km-note") if note else ""))
+    parts += [_folded(f"{name[0].upper()}{name[1:]}", of_area, both) for name, of_area in by_area(others)]
+    return "".join(parts)
+
+
+def _folded(title: str, rows: Sequence[Difference], both: Both) -> str:
+    return el("details", el("summary", f"{title}: {len(rows)}"), table(title, rows, both), class_="km-more")
+
+
+def table(label: str, rows: Sequence[Difference], both: Both | None = None) -> str:
+    """A row for each change; without runs, nothing of them."""
+    heads = [
+        el("th", name, scope="col", role="columnheader") for name in ("", "since", "change", "commit", "how known")
+    ]
     head = el("thead", el("tr", *heads, role="row"), role="rowgroup")
     body = el("tbody", *(_line(row, both) for row in rows), role="rowgroup")
     return el("table", head, body, class_="km-changes", role="table", aria_label=label)
 
 
-def table(label: str, rows: Sequence[Difference]) -> str:
-    """The same without runs, for a page."""
-    return _table(label, rows, None)
-
-
 def _line(row: Difference, both: Both | None) -> str:
     change = row.change
     now, before = now_and_before(change)
+    words = _words(row, both) if both else ""
     text = [
         el("code", esc(change.id), class_="km-id"),
         el("p", coded(now)),
         el("p", coded(before), class_="km-mut") if before else "",
-        el("p", _words(row, both), class_="km-turned") if both and change.id in both.left.asked | both.right.asked else "",
-        el("p", coded(_stable(change)), class_="km-mut"),
+        el("p", words, class_="km-turned") if words else "",
+        el("p", f"Stable: {', '.join(point for _, point in change.stable)}.", class_="km-mut") if change.stable else "",
         el("p", coded(f"{change.source}."), class_="km-mut"),
     ]
     commits = "<br/>".join(el("code", esc(one)) for one in (change.commit or "").split(", ") if one) or "–"
@@ -98,32 +113,29 @@ def _line(row: Difference, both: Both | None) -> str:
         (el("b", row.mark, aria_label=WORDS[row.mark]), "m"),
         (esc(change.since), "s"),
         ("".join(text), "t"),
-        (commits, "c"),
+        (commits, "c" if change.commit else "c none"),
         (badge(Badge(change.how, "")), "h"),
     )
     return el("tr", *(el("td", cell, class_=css, role="cell") for cell, css in cells), role="row")
 
 
-def _stable(change: Change) -> str:
-    return "Stable: " + ", ".join(point for _, point in change.stable) + "." if change.stable else ""
-
-
 def _words(row: Difference, both: Both) -> str:
-    """What is known of a change that a run asked for."""
+    """What the runs tell of a change."""
     when = both.asked(row.change.id)
     if when == LOAD:
         return "Asked for while the modules load."
-    asked = "Asked for while the VM is made" if when == CREATE else "Asked for in the run"
-    turned = both.turned.get(row.change.id)
+    if when is None or both.too_many:
+        return ""
+    turned = both.turned[row.change.id]
     if turned is None:
-        return f"{asked}. Turned round alone, it leaves a release that the model cannot run."
+        return "Turned round alone, it makes a release that the model cannot run."
     if not turned.moves:
-        return f"{asked}. Turned round alone, it moves no step."
+        return ""
     steps = f"{turned.moves} step{'s' * (turned.moves != 1)}"
     if turned.closer > 0:
         lines = f"{turned.closer} line{'s' * (turned.closer != 1)}"
-        return f"{asked}. Turned round alone, it moves {steps}, and the two runs differ in {lines} fewer."
-    return f"{asked}. Turned round alone, it moves {steps}; the two runs differ no less."
+        return f"Turned round alone: {steps} come out otherwise, and the runs differ in {lines} fewer."
+    return f"Turned round alone: {steps} come out otherwise, and the runs differ no less."
 
 
 def coded(text: str) -> str:

@@ -22,13 +22,12 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]], css: str = "km-t
 
 
 def milestones() -> Html:
-    """For each series but the first: how many behaviours came with it, by area, largest areas first. Zero is a 0."""
-    rows = []
-    for name in series()[1:]:
-        came = [change.area for change in changes().values() if change.since == name]
-        rows.append([name, str(len(came)), *(str(came.count(area)) for area in AREAS)])
-    heads = ("series", "all", *(name.replace("I/O APIC, 8259, PIT", "pins") for name in AREAS.values()))
-    return _table(heads, rows, "km-table km-tight")
+    """For each series but the first: how many behaviours came with it, by area. Zero is printed as 0."""
+    names = series()[1:]
+    came = Counter((change.since, change.area) for change in changes().values())
+    rows = [[word, *(str(came[name, area]) for name in names)] for area, word in AREAS.items()]
+    total = ["all", *(str(sum(came[name, area] for area in AREAS)) for name in names)]
+    return _table(("", *names), [*rows, total], "km-table km-tight")
 
 
 def how_releases_are_known() -> Html:
@@ -60,7 +59,7 @@ def how_changes_are_known() -> Html:
 
 
 def backports(name: str = "6.12") -> Html:
-    """What the stable releases of a series took, in that order: the point release, what it does, where it comes from."""
+    """What the stable releases of a series took, in that order: since when, what it does, where it comes from."""
     took = [change for change in changes().values() if name in dict(change.stable)]
     ordered = sorted(took, key=lambda change: version(dict(change.stable)[name]))
     rows = [[dict(change.stable)[name], _what(change), change.since] for change in ordered]
@@ -78,7 +77,7 @@ def between(a: str, b: str) -> Html:
 
 
 def older_has() -> Html:
-    """Each pair of neighbouring series in which the older, as it was read, has what the newer, as it was read, lacks."""
+    """From each series to the next, both as they were read: what the older has and the newer lacks."""
     rows = []
     for old, new in zip(series(), series()[1:], strict=False):
         first, second = kernel(old), kernel(new)

@@ -14,7 +14,8 @@ from kvmmodel.widgets.svg import el, esc
 WORDS = {NEW: "new", CHANGED: "changed", GONE: "gone"}
 UNSURE = ("inferred", "recalled")
 KEY = (
-    "<b>+</b> new. <b>±</b> changed: it is told what was before. <b>−</b> gone on the way. Dashed: inferred or recalled. "
+    "<b>+</b> new. <b>±</b> changed: it is told what was before. <b>−</b> gone on the way. Dashed: inferred or "
+    "recalled. "
     "A stop is a series as it was read; its changes came to mainline there or in a release since the stop before."
 )
 
