@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 
 from kvmmodel.facts.between import Difference, now_and_before
-from kvmmodel.facts.releases import Change
 from kvmmodel.trace.story import Badge
 from kvmmodel.widgets.page import badge
 from kvmmodel.widgets.releases_runs import CREATE, LOAD, RUN, Both, Turned

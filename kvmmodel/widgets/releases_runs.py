@@ -68,7 +68,7 @@ CASES = {
     "device-in-guest": _device("Passed-through device, vCPU in guest mode", "device-in-guest"),
     "device-halted": _device("Passed-through device, vCPU halted", "device-halted"),
     "window": _program("Vector while IF is clear", "window-clear-none", 0x41),
-    "cr8": _program("Vector held back by CR8", "cr8-held", 0x51),
+    "cr8": _program("TPR raised while a vector waits", "cr8-raised", 0x51, since="WRMSR 0x808"),
     "line": Case("Level line", "level-one", partial(line_story, pin=20, vectors=(0x62, 0x72), accepted=2)),
     "extint": Case("8259's interrupt while IF is clear", "extint-clear", partial(extint_story, raiser="vmm")),
 }  # fmt: skip
