@@ -41,12 +41,13 @@ def known() -> tuple[str, ...]:
 
 
 def stops(a: Kernel, b: Kernel) -> tuple[str, ...]:
-    """The way from the older to the newer: the series, or of one series the point releases that took something.
-    Where it begins and ends are releases; all else of it stands outside."""
+    """Oldest first: all series, where the two releases stand for theirs; or within one series the two, and the point
+    releases between them that took something."""
     first, last = sorted((a, b), key=lambda one: one.point)
     if a.series == b.series:
         took = {p for c in changes().values() for s, p in c.stable if s == a.series}
-        return tuple(sorted(took | {a.release, b.release}, key=version))
+        between = {point for point in took if first.point < version(point) < last.point}
+        return tuple(sorted(between | {a.release, b.release}, key=version))
     ends = {first.series: first.release, last.series: last.release}
     return tuple(ends.get(name, name) for name in series())
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Host:
     """A host that VMs are created on.
 
-    ``cpu`` is a processor of facts/cpus.toml, with "+FEATURE" or "-FEATURE" after commas; ``kernel`` X.Y or X.Y.Z;
-    ``avic`` and ``module_params`` what a modprobe.conf would set, where None keeps the release's default. ``snp``: it
+    ``cpu`` is a processor of facts/cpus.toml, with "+FEATURE" or "-FEATURE" after commas; ``kernel`` X.Y, X.Y.Z or a
+    Kernel; ``avic`` and ``module_params`` what a modprobe.conf would set, None: the release's default. ``snp``: it
     runs SNP guests. ``iommu``: amd_iommu_intr of its command line, None: no IOMMU. ``open_points``: choices where it
     is not known what the processor does (facts/open_points.toml). ValueError, in one line, for what is not known.
 

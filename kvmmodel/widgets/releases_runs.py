@@ -22,7 +22,7 @@ from kvmmodel.trace.telling_ipi import IPI_TELLERS
 
 PHASES = LOAD, CREATE, RUN = "load", "create", "run"  # when something is asked: while the modules load, and so on
 LIMIT_NS = 2_000_000
-MOST_TURNED = 24  # changes, two runs each: what a browser does in a few seconds
+MOST_TURNED = 32  # changes, two runs each: what a browser does in a few seconds
 Teller = Callable[..., Story]
 
 

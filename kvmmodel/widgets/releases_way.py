@@ -12,12 +12,11 @@ from kvmmodel.facts.between import CHANGED, GONE, NEW, Difference
 from kvmmodel.widgets.svg import el, esc
 
 WORDS = {NEW: "new", CHANGED: "changed", GONE: "gone"}
+MOST_IN_LINE = 8  # stops; with more their names would overlap
 UNSURE = ("inferred", "recalled")
-KEY = (
-    "<b>+</b> new. <b>±</b> changed: it is told what was before. <b>−</b> gone on the way. Dashed: inferred or "
-    "recalled. "
-    "A stop is a series as it was read; its changes came to mainline there or in a release since the stop before."
-)
+KEY = "<b>+</b> new. <b>±</b> changed: it is told what was before. <b>−</b> gone on the way. Dashed: inferred or recalled."
+SERIES = "A stop is a series as it was read; mainline took its changes there, or in a release since the stop before."
+POINTS = "A stop is a stable release, the first that is known to have the change."
 
 
 def draw(stops: Sequence[str], ends: tuple[str, str], rows: Sequence[Difference]) -> str:
@@ -28,8 +27,10 @@ def draw(stops: Sequence[str], ends: tuple[str, str], rows: Sequence[Difference]
               handle=name in ends)
         for i, name in enumerate(stops)
     ]  # fmt: skip
+    where = POINTS if all(stop.count(".") == 2 for stop in stops) else SERIES
     label = f"The way from {ends[0]} to {ends[1]}"
-    return el("ol", *items, class_="km-rels", aria_label=label) + el("p", KEY, class_="km-note km-rels-key")
+    css = "km-rels many" if len(stops) > MOST_IN_LINE else "km-rels"
+    return el("ol", *items, class_=css, aria_label=label) + el("p", f"{KEY} {where}", class_="km-note km-rels-key")
 
 
 def _stop(name: str, rows: Sequence[Difference], *, inside: bool, after: bool, handle: bool) -> str:

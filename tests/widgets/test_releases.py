@@ -192,6 +192,17 @@ def test_the_track_has_two_handles_and_the_way_between_them():
     ]  # fmt: skip
 
 
+def test_a_long_track_stands_upright():
+    """6.1's stable releases took so much that their names do not fit beside each other."""
+    assert '<ol class="km-rels many"' in draw(releases_diff("6.1.14", "6.1"))
+    assert '<ol class="km-rels"' in draw(releases_diff("6.12.93", "6.12"))
+
+
+def test_what_a_stop_is_is_said():
+    assert "A stop is a series" in draw(releases_diff())
+    assert "A stop is a stable release" in draw(releases_diff("6.12.95", "6.12"))
+
+
 def test_two_names_of_one_release():
     shown = draw(releases_diff("7.3", "7.3.4"))
     assert "One release: no change." in shown
