@@ -14,7 +14,7 @@ from kvmmodel.widgets.svg import el, esc
 WORDS = {NEW: "new", CHANGED: "changed", GONE: "gone"}
 MOST_IN_LINE = 8  # stops; with more their names would overlap
 UNSURE = ("inferred", "recalled")
-KEY = "<b>+</b> new. <b>±</b> changed: it is told what was before. <b>−</b> gone on the way. Dashed: inferred or recalled."
+KEY = "<b>+</b> new. <b>±</b> changed: it is told what was before. <b>−</b> gone. Dashed: inferred or recalled."
 SERIES = "A stop is a series as it was read; mainline took its changes there, or in a release since the stop before."
 POINTS = "A stop is a stable release, the first that is known to have the change."
 
