@@ -35,6 +35,7 @@ def test_two_releases_and_a_run_are_chosen(page: Page, site: Site) -> None:
     menu(page, "Processor").focus()
     page.keyboard.press("ArrowDown")
     expect(part(page, ".km-sub")).to_contain_text(re.compile("Zen 4 of a laptop.*reads N"))
+    expect(page).to_have_url(re.compile(r"#w=1&a=6\.12\.95&b=6\.12&scenario=TPR.*&cpu=Zen"))
 
 
 def test_a_phone_has_no_sideways_scrolling_and_large_menus(page: Page, site: Site) -> None:
