@@ -111,10 +111,10 @@ def mask(known: tuple[Reason, ...], value: int, named: bool) -> str:
     return caption + el("div", el("ol", *cells, class_="km-mask", aria_hidden="true"), role="img", aria_label=words)
 
 
-def opened(one: Reason, *, own: bool = False) -> str:
-    """A reason that is set: why it inhibits, who sets and clears it, and what to change."""
+def opened(one: Reason, *, own: bool = False, heading: str = "h4") -> str:
+    """A reason that is set: why it inhibits, who sets and clears it, and what to change; ``heading`` is its element."""
     place = f"number {one.bit}, in no mask" if own else f"bit {one.bit}"
-    title = el("h4", rich(f"`{one.name}`, {place}: {one.short}"))
+    title = el(heading, rich(f"`{one.name}`, {place}: {one.short}"))
     why = [f"<b>Why it inhibits.</b> {rich(one.why)}", f"<b>Set by</b> {_code(one.set_by)}"]
     why.append(f"<b>Cleared by</b> {_code(one.cleared_by)}")
     if one.options:
@@ -165,7 +165,7 @@ def decoded(value: int | str, kernel: str = KERNEL) -> Html:
         raise ValueError(f"no mask in {value!r}: expected a number as a trace prints it, such as '0x200'") from None
     found = release(kernel)
     names, known = decode(found, number), reasons(found)
-    on = [opened(one) for one in known if one.name in names]
+    on = [opened(one, heading="h3") for one in known if one.name in names]
     where = el("p", rich(f"Kernel {found.release}"), class_="km-sub")
     cells = mask(known, number, found.has("inhibit_trace_names"))
     return Html(parts.styled(el("section", where, cells, *on, class_="km km-static km-board")))

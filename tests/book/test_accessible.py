@@ -10,3 +10,7 @@ def test_a_table_s_empty_head_is_no_head() -> None:
 
 def test_folded_code_is_named_by_its_own_words() -> None:
     assert mend('<summary aria-label="Toggle hidden content">\n<p>Show</p>') == "<summary>\n<p>Show</p>"
+
+
+def test_the_entries_of_the_bibliography_are_items_of_its_list() -> None:
+    assert mend('<div role="doc-biblioentry" id="id1">') == '<div role="listitem" id="id1">'

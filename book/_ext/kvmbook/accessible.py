@@ -9,9 +9,13 @@ EMPTY_HEAD = re.compile(r'<th class="head[^"]*">(?:<p></p>)?</th>')
 # The folded source of a cell says "Show code cell source", and was given another name.
 OTHER_NAME = '<summary aria-label="Toggle hidden content">'
 
+# Entries of a bibliography: the role is deprecated, and not one of the list that they stand in.
+OLD_ENTRY = 'role="doc-biblioentry"'
+
 
 def mend(body: str) -> str:
-    return EMPTY_HEAD.sub("<td></td>", body).replace(OTHER_NAME, "<summary>")
+    body = EMPTY_HEAD.sub("<td></td>", body).replace(OTHER_NAME, "<summary>")
+    return body.replace(OLD_ENTRY, 'role="listitem"')
 
 
 def complete(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
