@@ -60,6 +60,7 @@ def test_the_page_goes_live_and_its_widget_answers_to_the_keyboard(page: Page, s
     drive(page, widget)
     expect(page.locator(".live-bar")).to_have_attribute("data-state", "live")
     page.wait_for_function(f"before => ({WORDS})() !== before", arg=before)
+    expect(widget.locator(":scope > .km-announce")).not_to_be_empty()  # what a screen reader hears of it
     assert violations(page, "light") == []
 
 
