@@ -9,7 +9,7 @@ from kvmmodel.kvm import (
 from kvmmodel.kvm.errno import EAGAIN
 from kvmmodel.kvm.guest_debug import kvm_arch_vcpu_ioctl_set_guest_debug
 from kvmmodel.kvm.host_types import Suspend, Task, trace
-from kvmmodel.kvm.hyperv import kvm_hv_activate_synic
+from kvmmodel.kvm.hv_msrs import kvm_hv_activate_synic
 from kvmmodel.kvm.kvm_main import wait_for_events
 from kvmmodel.kvm.lapic.accept import kvm_inject_nmi
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept

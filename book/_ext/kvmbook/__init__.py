@@ -7,13 +7,14 @@ Nothing is loaded from another host.
 
 from sphinx.application import Sphinx
 
-from kvmbook import assets, cells, noscript, page, questions, results
+from kvmbook import accessible, assets, cells, noscript, page, questions, results
 
 
 def setup(app: Sphinx) -> dict:
     app.connect("config-inited", assets.add_static_paths)
     app.connect("doctree-resolved", cells.mark)
     app.connect("html-page-context", page.complete)
+    app.connect("html-page-context", accessible.complete)
     questions.setup(app)
     app.add_post_transform(noscript.AddStaticPictures)
     results.setup(app)
