@@ -181,15 +181,19 @@ def _bits() -> nodes.table:
     """A column for each stretch of releases that number the inhibits alike."""
     stretches: list[list[str]] = []
     for line in series():
-        if stretches and inhibits.names(kernel(stretches[-1][-1])) == inhibits.names(kernel(line)):
+        if stretches and _numbers(stretches[-1][-1]) == _numbers(line):
             stretches[-1].append(line)
         else:
             stretches.append([line])
     ids = [reason.id for reason in inhibits.reasons(kernel(series()[-1]))]
     ids += [name for name in load("inhibits") if name not in ids]
     head = ["", *(s[0] if len(s) == 1 else f"{s[0]} to {s[-1]}" for s in stretches)]
-    held = [{reason.id: str(reason.bit) for reason in inhibits.reasons(kernel(s[0]))} for s in stretches]
+    held = [_numbers(stretch[0]) for stretch in stretches]
     return _table(head, [[name, *(column.get(name, "") for column in held)] for name in ids])
+
+
+def _numbers(line: str) -> dict[str, str]:
+    return {reason.id: str(reason.bit) for reason in inhibits.reasons(kernel(line))}
 
 
 def _table(head: list[str], rows: list[list[str]]) -> nodes.table:
