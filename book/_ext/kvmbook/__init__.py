@@ -1,12 +1,13 @@
 """Sphinx extension of this book: pages whose cells run in the reader's browser.
 
-Names and values on a page are looked up in kvmmodel's facts. A page with ``live: true`` in its front matter gets the bar that starts Python and the source of its cells. Its widgets
-have a static picture for readers without JavaScript. Nothing is loaded from another host.
+A page with ``live: true`` in its front matter gets the bar that starts Python and the source of its cells. Its widgets
+have a static picture for readers without JavaScript. Names and values on a page are looked up in kvmmodel's facts.
+Nothing is loaded from another host.
 """
 
 from sphinx.application import Sphinx
 
-from kvmbook import assets, cells, names, noscript, page, roles, tables
+from kvmbook import assets, cells, names, noscript, page, results, roles, tables
 
 
 def setup(app: Sphinx) -> dict:
@@ -18,4 +19,5 @@ def setup(app: Sphinx) -> dict:
     roles.add_to(app)
     tables.add_to(app)
     app.add_post_transform(noscript.AddStaticPictures)
+    results.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
