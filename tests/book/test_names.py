@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+
 from kvmbook.known import wrong_in_literal, wrong_in_prose
 from kvmbook.names import wrong
 from kvmbook.prose import pieces
-
 from kvmmodel.facts import load
 from kvmmodel.facts.functions import FUNCTIONS
 from kvmmodel.facts.names import names
@@ -99,7 +99,10 @@ def test_a_page_is_checked_by_its_pieces_and_told_by_line():
 
 
 def test_cells_are_not_prose_and_what_they_import_is_known():
-    page = "```{code-cell} ipython3\n:tags: [hide-input]\nfrom kvmmodel.widgets.ppr import tpr_releases\n\nno_name()\n```\n\n`tpr_releases` runs.\n"
+    cell = (
+        "```{code-cell} ipython3\n:tags: [hide-input]\nfrom kvmmodel.widgets.ppr import tpr_releases\n\nno_name()\n```"
+    )
+    page = f"{cell}\n\n`tpr_releases` runs.\n"
     assert list(wrong(page)) == []
     assert [piece.kind for piece in pieces(page)] == ["literal", "text"]
 

@@ -1,8 +1,8 @@
 """Roles: what a page writes as {since}`id`, and what a reader, or a notebook that is downloaded, gets."""
 
 import pytest
-from kvmbook.roles import ROLES, plain, wrong
 
+from kvmbook.roles import ROLES, plain, wrong
 from kvmmodel.facts.releases import changes
 from kvmmodel.facts.told import DOUBTS, doubt_of
 
@@ -13,6 +13,7 @@ from kvmmodel.facts.told import DOUBTS, doubt_of
         ("since", "avic_auto", "since 6.18"),
         ("release", "enable_ipiv", "6.17 (inferred)"),
         ("until", "avic_auto", "up to 6.17"),
+        ("Until", "avic_auto", "Up to 6.17"),
         ("stable", "cr8_recomputed_on_ppr", "6.12.114"),
         ("default", "avic 6.12", "N"),
         ("bit", "IRQWIN 7.3", "8"),

@@ -108,7 +108,7 @@ def _command(text: str) -> Iterator[str]:
 def _option(text: str) -> Iterator[str]:
     """An option of QEMU or of kvmmodel: as a row has it, or a word of its own."""
     options = {option for row in load("inhibits").values() for option in row.get("options", ())}
-    if text not in options and text not in names.names() and text.split()[0] not in _flags():
+    if text not in options and text not in names.names() and text.split(maxsplit=1)[0] not in _flags():
         yield f"option {text}"
 
 

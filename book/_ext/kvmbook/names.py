@@ -1,4 +1,4 @@
-"""Names on a page: each is looked up in the facts. What is known becomes a link to the page Names; the rest is a warning.
+"""Names on a page are looked up in the facts. What is known becomes a link to the page Names; the rest is a warning.
 
 A name is linked where a section mentions it first. Instructions are not linked: readers know them.
 """

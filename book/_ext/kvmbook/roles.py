@@ -8,7 +8,7 @@
     {bit}`IRQWIN 7.3`           8: an inhibit's number; {bits}`IRQWIN`: all of them, with their releases
     {mask}`PIT_REINJ 6.12`      0x200; {reason}`0x200 6.1`: SEV
 
-The first four take a behaviour of facts/changes, a parameter or an inhibit. `plain` gives a role's text to whoever has
+{Since}, {Until}: at the beginning of a sentence. The first four take a behaviour of facts/changes, a parameter or an inhibit. `plain` gives a role's text to whoever has
 no Sphinx, as a notebook that is downloaded.
 """
 
@@ -36,17 +36,19 @@ AS_CODE = ("default", "mask", "reason")
 
 def plain(role: str, text: str) -> str:
     """What {role}`text` says. ValueError, in one line, for what the facts don't have, and for no role of these."""
-    if role not in ROLES:
+    teller = ROLES.get(role.lower())
+    if teller is None:
         raise ValueError(f"no role {role!r}: expected one of {', '.join(ROLES)}")
     try:
-        return ROLES[role](*text.split())
+        said = teller(*text.split())
+        return said[0].upper() + said[1:] if role[0].isupper() else said
     except TypeError:
         raise ValueError(f"role {role} does not take {text!r}: see kvmbook/roles.py") from None
 
 
 def wrong(role: str, text: str) -> Iterator[str]:
     """What is wrong with a role on a page; roles that are not of these are Sphinx's."""
-    if role in ROLES:
+    if role.lower() in ROLES:
         try:
             plain(role, text)
         except ValueError as error:
@@ -67,5 +69,5 @@ def _made(
         message = inliner.reporter.error(str(error), line=lineno)
         return [inliner.problematic(rawtext, rawtext, message)], [message]
     made = (nodes.literal if name in AS_CODE else nodes.inline)(text=said)
-    made["km_name"] = said if name == "reason" else text.split()[0]  # whose row it is
+    made["km_name"] = said if name == "reason" else text.split(maxsplit=1)[0]  # whose row it is
     return [made], []

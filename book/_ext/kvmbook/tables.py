@@ -76,23 +76,25 @@ def _about(function: Function, modelled: bool) -> str:
 
 def _parameters(_: str) -> Iterator[Row]:
     for name, row in load("params").items():
-        kinds = _spans(row["type"], row.get("until"), {"auto": "bool or auto"}.get)
-        defaults = _spans(row["default"], row.get("until"), lambda value: _value(name, value))
+        kinds = _spans(row["type"], row.get("until"), _type)
+        defaults = _spans(row["default"], row.get("until"), _value)
         taints = "; setting it taints the kernel" if row.get("unsafe") else ""
         lines = [f"{row['does'].capitalize()}.", f"{row['module']}; {told.since(name)}", f"type: {kinds}"]
         yield _row(names()[name], [*lines, f"default: {defaults}{taints}"])
 
 
-def _spans(by_series: dict[str, Any], until: str | None, spell: Callable[[Any], Any]) -> str:
+def _spans(by_series: dict[str, Any], until: str | None, spell: Callable[[Any], str]) -> str:
     """One value alone stands without its releases: those of the parameter are told beside it."""
-    spans = [(when, spell(value) or value) for when, value in told.by_span(by_series, until)]
+    spans = [(when, spell(value)) for when, value in told.by_span(by_series, until)]
     return "; ".join(f"{value} {when}" for when, value in spans) if len(spans) > 1 or until else str(spans[0][1])
 
 
-def _value(name: str, value: Any) -> str:
-    """A switch reads Y or N, or as a number where its type is one; the type stands above."""
-    if value == AUTO:
-        return AUTO
+def _type(kind: str) -> str:
+    return "bool or auto" if kind == AUTO else kind
+
+
+def _value(value: Any) -> str:
+    """A switch reads Y or N here; where its type is a number, which stands above, 1 or 0."""
     return ("Y" if value else "N") if isinstance(value, bool) else str(value)
 
 
