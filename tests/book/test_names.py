@@ -1,11 +1,14 @@
 """Names on pages: every one is known to the facts, and what is not is told with its line."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 
 from kvmbook.known import wrong_in_literal, wrong_in_prose
-from kvmbook.names import wrong
+from kvmbook.names import PAGE, link, wrong
 from kvmbook.prose import pieces
 from kvmmodel.facts import load
 from kvmmodel.facts.functions import FUNCTIONS
@@ -125,3 +128,24 @@ def test_words_say_what_they_are_where_they_were_read_and_how_they_are_known():
             assert row.get("how", "source") in HOW, name
             assert name not in FUNCTIONS, name
             assert name not in load("params"), name
+
+
+def linked(*sections: str) -> list[list[str]]:
+    """The addresses that names lead to, by section: a section is its literals, with blanks between."""
+    document = new_document("page")
+    for text in sections:
+        words = [nodes.literal(text=word) for word in text.split()]
+        document += nodes.section("", nodes.title("", "", nodes.literal(text="IRQWIN")), nodes.paragraph("", "", *words))
+    env = SimpleNamespace(found_docs={PAGE})
+    builder = SimpleNamespace(get_relative_uri=lambda _, page: f"{page.partition('/')[2]}.html")
+    link(SimpleNamespace(env=env, builder=builder), document, "book/page")
+    return [[ref["refuri"] for ref in part.findall(nodes.reference)] for part in document.findall(nodes.section)]
+
+
+def test_a_name_leads_to_its_row_at_its_first_mention_in_a_section_and_not_from_a_title():
+    kick, window = "names.html#function-kvm_vcpu_kick", "names.html#inhibit-IRQWIN"
+    assert linked("kvm_vcpu_kick IRQWIN kvm_vcpu_kick 0x41", "kvm_vcpu_kick") == [[kick, window], [kick]]
+
+
+def test_instructions_and_what_nobody_knows_lead_nowhere():
+    assert linked("HLT kvm_no_way interrupt") == [[]]
