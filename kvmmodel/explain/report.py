@@ -18,7 +18,7 @@ EXPECTED = (
 
 @dataclass(frozen=True, slots=True)
 class ExplainedStack:
-    """A stack of the text: ``parts`` are its frames that count, ``story`` what it tells, ``match`` the model's answer."""
+    """A stack of the text. ``parts``: its frames that count; ``story``: what it tells; ``match``: the model, too."""
 
     stack: Stack
     number: int  # equal stacks share a number, counted from 1 in order of appearance
@@ -80,7 +80,8 @@ class Report:
 def explain(text: str, corpus: Corpus | Callable[[], Corpus], kernel: str | None = None) -> Report:
     """Explain every stack and function graph in ``text``. ExplainError if there is none.
 
-    ``kernel``: X.Y.Z to compare with, None: every release of the corpus. A ``corpus`` that takes time to make may be a function; it is called only if there is something to explain.
+    ``kernel``: X.Y.Z to compare with, None: every release of the corpus. A ``corpus`` that takes time to make may be
+    a function; it is called only if there is something to explain.
     """
     found = find(text)
     if not found:

@@ -17,7 +17,6 @@ from kvmmodel.facts import files, load
 from kvmmodel.facts.functions import FUNCTIONS, MODULES
 from kvmmodel.facts.releases import changes
 
-TABLES = ("cpus", "functions", "iommu", "inhibits", "kernels", "open_points", "params", "words")
 RELEASE = re.compile(r"(?<![\w.])[3-7]\.\d{1,2}(?:\.\d{1,3})?(?![\w]|\.\d)")
 HASH = re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{12}\b")
 
@@ -82,4 +81,4 @@ def commits() -> frozenset[str]:
 
 @cache
 def _text() -> str:
-    return json.dumps([load(name) for name in (*TABLES, *files("changes"))])
+    return json.dumps([load(name) for name in (*files(), *files("changes"))])

@@ -22,7 +22,7 @@ KVM_MAX_IRQ_ROUTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class PicRoute:
-    """A GSI leads to a pin of an 8259. ``chip``: 0 the primary, 1 the secondary. They count as two chips, each with pins 0 to 7."""
+    """A GSI leads to a pin of an 8259. ``chip``: 0 the primary, 1 the secondary: two chips, each with pins 0 to 7."""
 
     chip: int
     pin: int

@@ -28,7 +28,8 @@ def stepper(
     css: bool = True,
     above: Callable[..., str] | None = None,
 ) -> Stepper:
-    """The widget over the runs that ``build`` makes: one story for the values chosen. ``break_it`` names the rule that the switch removes, if any.
+    """The widget over the runs that ``build`` makes, a story for the values chosen. ``break_it``: the rule that the
+    switch removes, if any.
 
     ``css=False`` leaves the style sheet out, for pages that link it. ``above`` draws what stands between the choices
     and the run, as HTML, from the choices' values.

@@ -32,7 +32,9 @@ def test_what_is_listed_exists_and_is_described(path):
     value = found(path)
     text = value.__dict__.get("__doc__") if isinstance(value, type) else value.__doc__
     assert text, path
-    assert not re.match(r"\w+\(.*\)$", text.splitlines()[0]), f"{path}: a dataclass describes itself by its fields alone"
+    assert not re.match(r"\w+\(.*\)$", text.splitlines()[0]), (
+        f"{path}: a dataclass describes itself by its fields alone"
+    )
 
 
 def test_what_the_package_exports_is_listed():

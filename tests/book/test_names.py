@@ -1,5 +1,6 @@
 """Names on pages: every one is known to the facts, and what is not is told with its line."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -130,12 +131,22 @@ def test_words_say_what_they_are_where_they_were_read_and_how_they_are_known():
             assert name not in load("params"), name
 
 
+def test_the_page_has_every_kind_of_row():
+    listed = set(re.findall(r"```{names} (.*)", (BOOK / "names.md").read_text(encoding="utf8")))
+    areas = {f"behaviour {change.area}" for change in changes().values()}
+    modules = {f"function {function.module}" for function in FUNCTIONS.values()}
+    words = set(load("words")) - {"file", "commit"}
+    assert listed == {"release", "parameter", "bits", "inhibit", "open point"} | areas | modules | words
+
+
 def linked(*sections: str) -> list[list[str]]:
     """The addresses that names lead to, by section: a section is its literals, with blanks between."""
     document = new_document("page")
     for text in sections:
         words = [nodes.literal(text=word) for word in text.split()]
-        document += nodes.section("", nodes.title("", "", nodes.literal(text="IRQWIN")), nodes.paragraph("", "", *words))
+        document += nodes.section(
+            "", nodes.title("", "", nodes.literal(text="IRQWIN")), nodes.paragraph("", "", *words)
+        )
     env = SimpleNamespace(found_docs={PAGE})
     builder = SimpleNamespace(get_relative_uri=lambda _, page: f"{page.partition('/')[2]}.html")
     link(SimpleNamespace(env=env, builder=builder), document, "book/page")

@@ -1,13 +1,13 @@
 """Sphinx extension of this book: pages whose cells run in the reader's browser.
 
 A page with ``live: true`` in its front matter gets the bar that starts Python and the source of its cells. Its widgets
-have a static picture for readers without JavaScript. Names and values on a page are looked up in kvmmodel's facts.
-Nothing is loaded from another host.
+have a static picture for readers without JavaScript. The table of questions is a directive. Names and values on a page
+are looked up in kvmmodel's facts. Nothing is loaded from another host.
 """
 
 from sphinx.application import Sphinx
 
-from kvmbook import assets, cells, names, noscript, page, results, roles, tables
+from kvmbook import accessible, assets, cells, names, noscript, page, questions, results, roles, tables
 
 
 def setup(app: Sphinx) -> dict:
@@ -18,6 +18,8 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-resolved", names.link)
     roles.add_to(app)
     tables.add_to(app)
+    app.connect("html-page-context", accessible.complete)
+    questions.setup(app)
     app.add_post_transform(noscript.AddStaticPictures)
     results.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

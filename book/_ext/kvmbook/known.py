@@ -27,6 +27,7 @@ SETTING = re.compile(r"(?<![\w.-])([a-z]\w*)=\S*")
 PATH = re.compile(r"[\w./-]+\.(?:c|h|S|rst)\b")
 HEX = re.compile(r"0[xX][0-9a-fA-F_]+")
 NOT_OF_LINUX = re.compile(r"(?:Python|QEMU|Pyodide|version)\s+$")
+SETTABLE = ("variable", "member", "mistake")  # besides parameters: what may stand before =
 PROGRAMS = ("bpftrace", "trace-cmd")  # what follows is of their own languages, but for names of the kernel
 PYTHON = (Host, Vm, Vcpu, Guest)
 
@@ -67,8 +68,8 @@ def wrong_in_literal(text: str) -> Iterator[str]:
     for name in (*LOWER.findall(rest), *calls):
         if not _known(name):
             yield f"function {name}"
-    for name in SETTING.findall(rest):
-        if name not in load("params") and not any(name in load("words")[kind] for kind in ("variable", "mistake")):
+    for name in SETTING.findall(rest) if all(SETTING.fullmatch(word) for word in words) else ():
+        if name not in load("params") and not any(name in load("words")[kind] for kind in SETTABLE):
             yield f"parameter {name}"
     for name in CAPS_IN_PROSE.findall(rest):
         if not _known(name):

@@ -4,6 +4,7 @@ A name is linked where a section mentions it first. Instructions are not linked:
 """
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from docutils import nodes
@@ -15,6 +16,7 @@ from kvmbook.known import wrong_in_literal, wrong_in_prose
 from kvmbook.prose import imported, pieces
 from kvmmodel.facts.names import names
 
+BOOK = Path(__file__).resolve().parents[2]
 PAGE = "book/names"
 UNLINKED = ("instruction", "file", "commit", "exit")
 
@@ -23,15 +25,21 @@ logger = logging.getLogger(__name__)
 
 def wrong(markdown: str) -> Iterator[tuple[int, str]]:
     """What a page in MyST Markdown calls by a name that nobody knows: the line, and the kind with the name."""
-    of_page = {name for _, name, _ in imported(markdown)}  # the cells run, so these exist
+    in_cells = of_cells() | {name for _, name, _ in imported(markdown)}
     for piece in pieces(markdown):
         if piece.kind == "literal":
-            found = wrong_in_literal(piece.text) if piece.text.removesuffix("()") not in of_page else ()
+            found = wrong_in_literal(piece.text) if piece.text.partition("(")[0] not in in_cells else ()
         elif piece.kind == "text":
             found = wrong_in_prose(piece.text)
         else:
             found = roles.wrong(piece.kind, piece.text)
         yield from ((piece.line, phrase) for phrase in found)
+
+
+@cache
+def of_cells() -> frozenset[str]:
+    """What the cells of all pages import. They run at each build, so it exists."""
+    return frozenset(name for page in BOOK.glob("*.md") for _, name, _ in imported(page.read_text(encoding="utf8")))
 
 
 def warn(app: Sphinx, docname: str, source: list[str]) -> None:

@@ -8,8 +8,8 @@
     {bit}`IRQWIN 7.3`           8: an inhibit's number; {bits}`IRQWIN`: all of them, with their releases
     {mask}`PIT_REINJ 6.12`      0x200; {reason}`0x200 6.1`: SEV
 
-{Since}, {Until}: at the beginning of a sentence. The first four take a behaviour of facts/changes, a parameter or an inhibit. `plain` gives a role's text to whoever has
-no Sphinx, as a notebook that is downloaded.
+{Since} and {Until} stand at the beginning of a sentence. The first four take a behaviour of facts/changes, a
+parameter or an inhibit. `plain` gives a role's text to whoever has no Sphinx, as a notebook that is downloaded.
 """
 
 from collections.abc import Callable, Iterator

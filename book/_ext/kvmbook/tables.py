@@ -44,7 +44,7 @@ class Names(Directive):
         if kind == "bits":
             return [_bits()]
         if kind == "open":
-            kind, rest = "open point", ""
+            kind = "open point"
         maker = MAKERS.get(kind)
         if maker is None and kind not in load("words"):
             raise self.error(f"names: no kind {kind!r}: expected one of {', '.join([*MAKERS, *load('words')])}")
