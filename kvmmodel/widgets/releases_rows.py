@@ -87,8 +87,9 @@ def _folded(title: str, rows: Sequence[Difference], both: Both) -> str:
 
 def table(label: str, rows: Sequence[Difference], both: Both | None = None) -> str:
     """A row for each change; without runs, nothing of them."""
+    mark = el("span", "mark", class_="km-vh")  # the marks need no heading to be seen
     heads = [
-        el("th", name, scope="col", role="columnheader") for name in ("", "since", "change", "commit", "how known")
+        el("th", name, scope="col", role="columnheader") for name in (mark, "since", "change", "commit", "how known")
     ]
     head = el("thead", el("tr", *heads, role="row"), role="rowgroup")
     body = el("tbody", *(_line(row, both) for row in rows), role="rowgroup")

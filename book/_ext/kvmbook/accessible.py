@@ -1,4 +1,4 @@
-"""What the theme and the notebook extension leave open for readers who hear or type the page: mended in the page's HTML."""
+"""For readers who hear or type a page: what the theme and the notebook extension leave open is mended in its HTML."""
 
 import re
 
