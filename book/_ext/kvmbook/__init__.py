@@ -1,17 +1,23 @@
-"""Sphinx extension of this book: pages whose cells run in the reader's browser.
+"""Sphinx extension of this book: pages whose cells run in the reader's browser, and the site around them.
 
 A page with ``live: true`` in its front matter gets the bar that starts Python and the source of its cells. Its widgets
-have a static picture for readers without JavaScript. Nothing is loaded from another host.
+have a static picture for readers without JavaScript. A page with code is offered as a notebook, too. Nothing is loaded
+from another host.
 """
 
 from sphinx.application import Sphinx
 
-from kvmbook import assets, cells, noscript, page
+from kvmbook import assets, cells, noscript, notebooks, notfound, page, published
 
 
 def setup(app: Sphinx) -> dict:
     app.connect("config-inited", assets.add_static_paths)
+    app.connect("config-inited", published.configure, priority=400)  # before other extensions look
     app.connect("doctree-resolved", cells.mark)
+    app.connect("html-page-context", published.describe, priority=400)  # before the Open Graph extension
+    app.connect("html-page-context", notfound.add_script)
     app.connect("html-page-context", page.complete)
-    app.add_post_transform(noscript.AddStaticPictures)
+    app.connect("html-page-context", page.add_download, priority=600)  # after the theme
+    app.connect("build-finished", notebooks.write_all)
+    noscript.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
