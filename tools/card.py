@@ -1,7 +1,7 @@
-"""The picture that stands for the book where a link to it is shown: ``python tools/card.py`` writes book/_static/card.png.
+"""The picture that stands for the book where a link to it is shown: ``make card`` writes book/_static/card.png.
 
-Chromium draws it once; the file is kept in the repository, as a build has no browser. It carries the sum of its drawing, so
-that a test notices when the two part.
+Chromium draws it once; the file is kept in the repository, as a build has no browser. It carries the sum of its
+drawing, so that a test notices when the two part.
 """
 
 import hashlib

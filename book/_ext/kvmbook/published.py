@@ -11,7 +11,7 @@ from sphinx.errors import ConfigError
 from kvmbook import assets, notfound, site
 
 CARD = "_static/card.png"  # tools/card.py makes it
-CARD_SIZE = (1200, 630)
+CARD_WIDTH, CARD_HEIGHT = 1200, 630
 CARD_SAYS = "An interrupt on its way from one vCPU to another, through guest, hardware, KVM and the host's scheduler"
 ENOUGH = 200  # characters of a description: whole sentences, at least one, none after this many
 SENTENCE_END = re.compile(r"(?<=[.?!])\s+(?=[A-Z“‘(])")
@@ -30,10 +30,8 @@ def configure(app: Sphinx, config: Config) -> None:
     config.ogp_image = CARD
     config.ogp_image_alt = CARD_SAYS
     config.ogp_custom_meta_tags = [
-        *(
-            f'<meta property="og:image:{side}" content="{size}" />'
-            for side, size in zip(("width", "height"), CARD_SIZE)
-        ),
+        f'<meta property="og:image:width" content="{CARD_WIDTH}" />',
+        f'<meta property="og:image:height" content="{CARD_HEIGHT}" />',
         '<meta name="twitter:card" content="summary_large_image" />',
     ]
     config.sitemap_url_scheme = "{link}"
