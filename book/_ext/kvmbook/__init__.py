@@ -7,7 +7,7 @@ from another host.
 
 from sphinx.application import Sphinx
 
-from kvmbook import assets, cells, noscript, notebooks, notfound, page, published
+from kvmbook import assets, cells, noscript, notebooks, notfound, page, published, search
 
 
 def setup(app: Sphinx) -> dict:
@@ -19,5 +19,9 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", page.complete)
     app.connect("html-page-context", page.add_download, priority=600)  # after the theme
     app.connect("build-finished", notebooks.write_all)
-    noscript.setup(app)
+    app.connect("builder-inited", search.index_what_counts)
+    app.connect("html-page-context", search.add_script)
+    app.connect("html-page-context", noscript.hide_buttons)
+    app.connect("build-finished", noscript.be_light)
+    app.add_post_transform(noscript.AddStaticPictures)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -50,7 +50,7 @@ def sizes_to_go_live() -> tuple[int, int]:
 def going_live() -> str:
     """The same in words."""
     raw, packed = sizes_to_go_live()
-    return f"{packed / 1e6:.0f} MB ({raw / 1e6:.0f} MB from a server that does not compress)"
+    return f"{packed / 1e6:.0f} MB ({raw / 1e6:.0f} MB uncompressed)"
 
 
 def add_static_paths(app: Sphinx, config: Config) -> None:

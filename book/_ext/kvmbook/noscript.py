@@ -1,8 +1,10 @@
 """Readers without JavaScript see a widget's static picture: the text/html that the widget offers besides its view.
 
-Pictures and cells' HTML are not text to search: a search finds the page by what its author wrote.
+The theme's colours hang on an attribute that only a script sets to light or dark; without one a page is light. Its
+buttons need scripts, too, and are not shown.
 """
 
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -10,15 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-
-
-class unsearched(nodes.General, nodes.Inline, nodes.Element):  # docutils names nodes in lower case
-    """HTML, in the attribute ``html``, that Sphinx's index does not see: it indexes raw nodes, and this is none."""
-
-
-def visit_html(visitor: Any, node: unsearched) -> None:
-    visitor.body.append(node["html"])
-    raise nodes.SkipNode
+NO_BUTTONS = "<noscript><style>.article-header-buttons,.sidebar-toggle{display:none!important}</style></noscript>"
 
 
 class AddStaticPictures(SphinxPostTransform):
@@ -32,23 +26,18 @@ class AddStaticPictures(SphinxPostTransform):
             if WIDGET not in by_type or "text/html" not in by_type:
                 continue
             html = "".join(raw.astext() for raw in by_type["text/html"].findall(nodes.raw))
-            picture = unsearched(html=f'<noscript class="live-noscript">{html}</noscript>')
+            picture = nodes.raw("", f'<noscript class="live-noscript">{html}</noscript>', format="html")
             bundle.parent.insert(bundle.parent.index(bundle) + 1, picture)
 
 
-class HideOutputsFromSearch(SphinxPostTransform):
-    default_priority = 5  # after MyST-NB has picked
-
-    def run(self, **_: Any) -> None:
-        for output in self.document.findall(nodes.container):
-            if output.get("nb_element") != "cell_code_output":
-                continue
-            for raw in list(output.findall(nodes.raw)):
-                if "html" in raw.get("format", "").split():
-                    raw.replace_self(unsearched(html=raw.astext()))
+def hide_buttons(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
+    context["metatags"] = f"{context.get('metatags', '')}{NO_BUTTONS}\n"
 
 
-def setup(app: Sphinx) -> None:
-    app.add_node(unsearched, html=(visit_html, None))
-    app.add_post_transform(AddStaticPictures)
-    app.add_post_transform(HideOutputsFromSearch)
+def be_light(app: Sphinx, exception: Exception | None) -> None:
+    """What a page's root says until the theme's script, the first in the page, says what the reader wants."""
+    if exception or app.builder.name != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        text = path.read_text(encoding="utf8")
+        path.write_text(text.replace('data-theme="auto">', 'data-theme="light">', 1), encoding="utf8")

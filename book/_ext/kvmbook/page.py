@@ -19,7 +19,8 @@ RUN = """
 <button type="button" hidden>Run this page</button>
 <span role="status" aria-live="polite" hidden>A picture so far. The button, or any use of a widget, runs this page’s
 Python in your browser. That loads {size}, once.</span>
-<noscript>Pictures and text. With JavaScript this page runs in your browser.</noscript>"""
+<noscript>Pictures and text. With JavaScript this page runs in your browser.
+<a href="{first}">All pages</a></noscript>"""
 
 
 def complete(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
@@ -35,7 +36,11 @@ def complete(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
     context["body"] = context["body"].replace(own_style(), "")  # outputs bring it along; the page has it already
     if code:
         name = pagename.rpartition("/")[2]
-        run = RUN.format(size=going_live()) + source(code_cells(cells)) if live else ""
+        run = (
+            RUN.format(size=going_live(), first=context["pathto"](app.config.root_doc)) + source(code_cells(cells))
+            if live
+            else ""
+        )
         context["body"] = below_title(context["body"], BAR.format(run=run, name=name))
 
 
