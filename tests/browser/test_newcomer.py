@@ -1,6 +1,6 @@
 """A newcomer's way: from the first page to a widget, to its page's notebook, to a run on their own machine.
 
-The environment is new and has the site's own wheel and Jupyter, nothing else; the versions are those of constraints.txt.
+The environment is new and has the site's own wheel and Jupyter, no more; the versions are those of constraints.txt.
 It needs a package index, as the set-up does: without one this test fails.
 """
 
