@@ -43,7 +43,7 @@ class Vm:
     ``ids``: the vcpu_id of each, by default 0, 1, 2 ... ``bus_cycle_ns``: KVM_CAP_X86_APIC_BUS_CYCLES_NS.
     ``maxphyaddr``: CPUID's width of a guest-physical address. ``smm``: KVM was built with CONFIG_KVM_SMM.
     ``svm``: CPUID shows SVM to the guest. ``sev``: an encrypted guest, of which only the inhibit of AVIC is modelled.
-    ``hyperv_synic``: vCPUs have a SynIC, of which kvm/hyperv.py has what matters to AVIC.
+    ``hyperv``: CPUID shows Hyper-V's interface; ``hyperv_synic``: that, and vCPUs have a SynIC (kvm/hyperv.py).
     ``irqchip``: "kernel", or "split", where userspace has the IOAPIC, of ``ioapic_pins`` pins, and the 8259s. ``pit``:
     KVM's PIT, None unless userspace creates one: as KVM does that ("reinject"), or then with KVM_REINJECT_CONTROL 0
     ("discard"). ``trace``: whether events are recorded; ``stacks``: with kernel stacks. ``broken``: rules of
@@ -67,6 +67,7 @@ class Vm:
         smm: bool = True,
         svm: bool = False,
         sev: bool = False,
+        hyperv: bool = False,
         hyperv_synic: bool = False,
         pv_features: Sequence[str] | None = None,
         pcpus: list[int] | None = None,
@@ -90,6 +91,7 @@ class Vm:
             smm=smm,
             svm_cpuid=svm,
             sev=sev,
+            hyperv=hyperv or hyperv_synic,
             hyperv_synic=hyperv_synic,
             pv_features=None if pv_features is None else frozenset(pv_features),
             broken=frozenset(broken),

@@ -19,12 +19,16 @@ Build = Callable[..., Story]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A question with few answers. ``options`` are (label, value) with hashable values. No ``default``: the first."""
+    """A question with few answers. ``options`` are (label, value) with hashable values. No ``default``: the first.
+
+    ``menu``: there are many answers, so they stand in a list that opens.
+    """
 
     key: str
     label: str
     options: tuple[tuple[str, Any], ...]
     default: Any = None
+    menu: bool = False
 
     def start(self) -> Any:
         """The value to begin with. Errors: ValueError if ``default`` is not among the options."""
@@ -88,6 +92,19 @@ def toggles(choice: Choice) -> Any:
     )
     widget.add_class(f"km-choice-{choice.key}")
     return widget
+
+
+def dropdown(choice: Choice) -> Any:
+    """For many options: they stand in a list that opens."""
+    widget = ipywidgets.Dropdown(
+        options=list(choice.options), value=choice.start(), description=choice.label, tooltip=choice.label
+    )
+    widget.add_class(f"km-choice-{choice.key}")
+    return widget
+
+
+def control(choice: Choice) -> Any:
+    return dropdown(choice) if choice.menu else toggles(choice)
 
 
 def switch(rule: str) -> Any:

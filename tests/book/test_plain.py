@@ -41,6 +41,7 @@ def converted(text: str) -> str:
         ("(a-label)=\n# Title", "# Title"),
         ("% a comment\nText 5 % of it", "Text 5 % of it"),
         ("a[i](x)", "a[i](x)"),
+        ("[a b](<ipi.md>), [](<ipi.md>)", "[a b](ipi.ipynb), [The life of an IPI](ipi.ipynb)"),
         ("IRR\n: what is requested", "**IRR**: what is requested"),
         ("![a drawing](a.svg)", "![a drawing](https://example.org/a.svg)"),
         ("![a drawing](gone.md)", "a drawing"),
@@ -71,6 +72,7 @@ def test_code_stays_as_it_is() -> None:
             "![lanes](https://example.org/a.svg)\n\nWhat it *shows*.",
         ),
         ("```{toctree}\nipi\n```", ""),
+        ("```{bibliography}\n:style: x\n```", "*The book has a list here.*"),
         ("```{glossary}\nIRR\n  requested\n\nISR\n  in service\n```", "**IRR**\nrequested\n\n**ISR**\nin service"),
     ],
 )

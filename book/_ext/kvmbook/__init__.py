@@ -1,13 +1,25 @@
 """Sphinx extension of this book: pages whose cells run in the reader's browser, and the site around them.
 
 A page with ``live: true`` in its front matter gets the bar that starts Python and the source of its cells. Its widgets
-have a static picture for readers without JavaScript. A page with code is offered as a notebook, too. Nothing is loaded
-from another host.
+have a static picture for readers without JavaScript. A page with code is offered as a notebook, too. The table of
+questions is a directive. Nothing is loaded from another host.
 """
 
 from sphinx.application import Sphinx
 
-from kvmbook import assets, cells, noscript, notebooks, notfound, page, published, search
+from kvmbook import (
+    accessible,
+    assets,
+    cells,
+    noscript,
+    notebooks,
+    notfound,
+    page,
+    published,
+    questions,
+    results,
+    search,
+)
 
 
 def setup(app: Sphinx) -> dict:
@@ -23,5 +35,8 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", search.add_script)
     app.connect("html-page-context", noscript.hide_buttons)
     app.connect("build-finished", noscript.be_light)
+    app.connect("html-page-context", accessible.complete)
+    questions.setup(app)
     app.add_post_transform(noscript.AddStaticPictures)
+    results.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

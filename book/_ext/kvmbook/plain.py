@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from kvmbook import results
+
 # What a role's text becomes in plain Markdown. Whoever adds a role to the book adds it here; others give their text.
 ROLES: dict[str, Callable[[str], str]] = {
     "kbd": lambda text: f"<kbd>{text}</kbd>",
@@ -15,9 +17,11 @@ ROLES: dict[str, Callable[[str], str]] = {
     "sup": lambda text: f"<sup>{text}</sup>",
     "code": lambda text: f"`{text}`",
     "cite": lambda text: f"[{text}]",
+    "result": results.in_words,
 }
 PAGES = {"doc", "ref", "numref", "any", "download"}  # roles whose target may be a page or a label
-DROPPED = {"toctree", "tableofcontents", "contents", "raw", "eval-rst", "index", "only", "bibliography"}
+DROPPED = {"toctree", "tableofcontents", "contents", "raw", "eval-rst", "index", "only"}
+MADE = {"bibliography": "a list", "questions": "a table", "results": "a table"}  # by the build, from other files
 CODE = {"code", "code-block", "sourcecode"}
 PICTURES = {"figure", "image"}
 
@@ -37,7 +41,8 @@ INLINE = re.compile(
     \{(?P<role>[\w:+-]+)\}(?P<ticks>`+)(?P<body>.+?)(?<!`)(?P=ticks)(?!`)
     | (?P<code>(?<!`)(?P<ticks2>`+)(?!`).+?(?<!`)(?P=ticks2)(?!`))
     | \{\{[ ]*(?P<value>\w+)[ ]*\}\}
-    | (?P<picture>!?)\[(?P<text>(?:`[^`]*`|\[[^\]]*\]|[^\[\]`])*)\]\((?P<target>[^()\s]*)(?P<title>\s+"[^"]*")?\)
+    | (?P<picture>!?)\[(?P<text>(?:`[^`]*`|\[[^\]]*\]|[^\[\]`])*)\]
+      \((?P<target><[^<>]*>|[^()\s]*)(?P<title>\s+"[^"]*")?\)
     | (?<=[\])`*])(?P<attributes>\{[.\#][^}]*\})
     """,
     re.X | re.S,
@@ -84,6 +89,8 @@ def _block(whole: list[str], body: list[str], info: str, links: Links, values: M
     body, options = _without_options(body)
     if name in DROPPED:
         return ""
+    if name in MADE:
+        return f"*The book has {MADE[name]} here.*"
     if name in CODE:
         return "\n".join([f"```{argument}", *body, "```"])
     inner = markdown("\n".join(body), links, values)
@@ -119,11 +126,11 @@ def _text(text: str, links: Links, values: Mapping[str, str]) -> str:
             return values.get(match["value"], match[0])
         if match["role"]:
             return _role(match["role"], match["body"], links)
-        inner = _text(match["text"], links, values)
+        inner, target = _text(match["text"], links, values), match["target"].strip("<>")
         if match["picture"]:
-            return _picture(inner, match["target"], links)
-        title, address = links.resolve(match["target"])
-        shown = inner or title or match["target"]
+            return _picture(inner, target, links)
+        title, address = links.resolve(target)
+        shown = inner or title or target
         return f"[{shown}]({address}{match['title'] or ''})" if address else shown
 
     text = LABEL_OR_COMMENT.sub("", text)
