@@ -166,8 +166,10 @@ def _monitor(seen: Probe, tool: int) -> Callable[[], None]:
     monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
     on = monitoring.events
     enter, leave = on.PY_START | on.PY_RESUME, on.PY_RETURN | on.PY_YIELD
-    calls = {on.PY_START: _entered, on.PY_RESUME: _entered, on.PY_RETURN: _left, on.PY_YIELD: _left,
-             on.PY_UNWIND: _left_by_exception, on.PY_THROW: _entered_by_exception}  # fmt: skip
+    calls: dict[int, Callable[..., None]] = {
+        on.PY_START: _entered, on.PY_RESUME: _entered, on.PY_THROW: _entered_by_exception,
+        on.PY_RETURN: _left, on.PY_YIELD: _left, on.PY_UNWIND: _left_by_exception,
+    }  # fmt: skip
     codes = (*FUNCTIONS, *BOUNDARIES)
     monitoring.use_tool_id(tool, "kvmmodel probe")
     for event, call in calls.items():
