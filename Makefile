@@ -22,7 +22,7 @@ LIVE := $(call files,book/_live)
 PAGES := _config.yml _toc.yml $(filter-out $(LIVE),$(call files,book))
 say = @echo "==> $(1)"
 
-.PHONY: help serve book live lab test test-fast test-browser lint format matrix fuzz bench shots pins clean
+.PHONY: help serve book live lab test test-fast test-browser lint format results matrix fuzz bench shots pins clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
@@ -57,6 +57,9 @@ lint: $(VENV)/.dev ## style, types, import direction
 
 format: $(VENV)/.dev ## bring the Python files into the house's format
 	@ruff check --fix-only --quiet . ; ruff format .
+
+results: $(VENV)/.dev ## run all comparisons and write down their numbers for the book (some 7 minutes)
+	@$(PY) tools/results.py
 
 matrix: $(VENV)/.dev ## all scenarios on every kernel and processor, and the table of modes and exits
 	@$(PY) -m kvmmodel.matrix tests/machine/matrix.txt

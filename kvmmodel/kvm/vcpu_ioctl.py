@@ -141,7 +141,8 @@ def __set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
 @kernel(X86, since="5.15")  # split off by the patch for KVM_SET_SREGS2, posted in 2021
 def __set_sregs_common(vcpu: KvmVcpu, cr8: int) -> None:
     kvm_set_cr8(vcpu, cr8)
-    kvm_lapic_update_cr8_intercept(vcpu)
+    if not vcpu.kvm.host.has("cr8_recomputed_on_ppr"):
+        kvm_lapic_update_cr8_intercept(vcpu)
 
 
 def get_mp_state(vcpu: KvmVcpu) -> str:

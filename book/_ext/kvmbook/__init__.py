@@ -6,7 +6,7 @@ have a static picture for readers without JavaScript. Nothing is loaded from ano
 
 from sphinx.application import Sphinx
 
-from kvmbook import assets, cells, noscript, page
+from kvmbook import assets, cells, noscript, page, results
 
 
 def setup(app: Sphinx) -> dict:
@@ -14,4 +14,5 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-resolved", cells.mark)
     app.connect("html-page-context", page.complete)
     app.add_post_transform(noscript.AddStaticPictures)
+    results.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

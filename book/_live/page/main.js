@@ -27,6 +27,7 @@ function goLive(element, drawn) {
     dropStatic: async () => (await drawn)?.manager.dispose(),
   });
   onTouch(() => session.start());
+  if (session.links.asked) session.start();   // only Python can show what the link names
   return undefined;
 }
 

@@ -3,6 +3,7 @@ import { Manager } from '../widgets/manager.js';
 import { Cell } from './cell.js';
 import { jupyter } from './comm.js';
 import { Kernel, Stopped } from './kernel.js';
+import { Links } from './link.js';
 import { apply } from './reader.js';
 import { faultyFile } from './support.js';
 
@@ -11,7 +12,7 @@ const SLOW = 700;   // ms of silence before the bar says that Python is busy
 export class Session {
   /** `reader`: promise of what the reader does to the static widgets; `dropStatic`: removes those widgets. */
   constructor({ folder, cells, bar, reader, dropStatic }) {
-    Object.assign(this, { folder, bar, reader, dropStatic });
+    Object.assign(this, { folder, bar, reader, dropStatic, links: new Links() });
     this.cells = cells.map((cell, i) => new Cell(cell, i + 1, chosen => this.rerun(chosen)));
   }
 
@@ -24,9 +25,12 @@ export class Session {
       const { python } = await kernel.start();
       this.ready = `Live: Python ${python} runs in your browser. Change the code or the widgets.`;
       const failed = await this.#runAll(kernel);
-      await this.#restoreReader(kernel);
+      const settled = () => this.#settled(kernel);
+      await this.#restoreReader(settled);
+      const stale = await this.links.restore(await this.#roots(), settled);
       await this.#show();
-      this.#live(failed);
+      await this.#follow(settled);
+      this.#live(failed, stale);
     } catch (error) {
       await this.#failed(kernel, error);
     }
@@ -68,15 +72,30 @@ export class Session {
     return result;
   }
 
-  async #restoreReader(kernel) {
+  /** Resolves when Python has answered, and the widgets have taken the answer in. */
+  async #settled(kernel) {
+    await kernel.idle();
+    await Promise.all(Object.values(this.manager._models).map(async model => (await model).state_change));
+  }
+
+  async #restoreReader(settled) {
     const reader = await this.reader;
     const wishes = reader?.wishes() ?? [];
     const rootsOf = async box => (await this.cells.find(cell => cell.box === box)?.area.roots()) ?? [];
-    await apply(wishes, rootsOf, async () => {
-      await kernel.idle();
-      // Python has answered; let the widgets take the answer in.
-      await Promise.all(Object.values(this.manager._models).map(async model => (await model).state_change));
-    });
+    await apply(wishes, rootsOf, settled);
+  }
+
+  /** The widgets of all cells, in the order of the page. */
+  async #roots() {
+    return (await Promise.all(this.cells.map(cell => cell.area?.roots() ?? []))).flat();
+  }
+
+  /** The address follows what the live widgets show. A link that was opened brought its reader to its widget once. */
+  async #follow(settled) {
+    const places = this.cells.flatMap(cell => (cell.area?.shown ? [...cell.area.shown.querySelectorAll('.km-stepper')] : []));
+    await this.links.follow(await this.#roots(), places, settled);
+    this.links.show(places);
+    this.links.asked = null;
   }
 
   async #show() {
@@ -88,13 +107,13 @@ export class Session {
     for (const cell of this.cells) cell.area?.reveal();
   }
 
-  #live(failed) {
+  #live(failed, stale = '') {
     this.#enable(true);
     const held = this.cells.filter(cell => cell.held).map(cell => cell.number).join(', ');
     let text = this.ready;
     if (held) text = `Live, but cell ${held} was not run, as it had to be stopped before. Change it, or run it by its button.`;
     if (failed) text = `Live, but cell ${failed.number} failed; see the message below it. You can change it and run it again.`;
-    this.bar.say('live', text);
+    this.bar.say('live', stale ? `${text} ${stale}` : text);
     performance.mark('live:ready');
   }
 
@@ -104,6 +123,7 @@ export class Session {
     this.bar.say('running', `Running cell ${cell.number}…`);
     try {
       const { ok } = await this.#run(kernel, cell);
+      await this.#follow(() => this.#settled(kernel));
       this.bar.say('live', ok ? this.ready : `Cell ${cell.number} failed; see the message below it.`);
     } catch (error) {
       await this.#failed(kernel, error);
