@@ -77,6 +77,11 @@ class Search:
         return sum(self._runs[name].left for name, looks in self._open.items() if looks)
 
     @property
+    def found(self) -> int:
+        """How many stacks have been matched, counted on each kernel."""
+        return sum(look.best is not None for looks in self._looks.values() for look in looks.values())
+
+    @property
     def next(self) -> Runs:
         """Whose run is next: every kernel's first; then those of kernels that may have what none has. IndexError if
         the search is settled."""
