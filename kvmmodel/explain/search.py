@@ -72,6 +72,11 @@ class Search:
         return not any(self._open.values())
 
     @property
+    def open(self) -> frozenset[tuple[Part, ...]]:
+        """The stacks of which another run may change what ``match`` says."""
+        return frozenset(parts for looks in self._open.values() for parts, _ in looks)
+
+    @property
     def left(self) -> int:
         """How many runs may still come."""
         return sum(self._runs[name].left for name, looks in self._open.items() if looks)
@@ -97,10 +102,6 @@ class Search:
         runs.more()
         self.done += 1
         self._look(runs)
-
-    def is_settled(self, parts: tuple[Part, ...]) -> bool:
-        """Whether no run can change what ``match`` says of this stack."""
-        return all(look.settled(self._runs[name]) for name, look in self._looks[parts].items())
 
     def match(self, parts: tuple[Part, ...]) -> Match:
         """As far as the search has come."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import ipywidgets
 
+from kvmmodel.explain.normalise import Part
 from kvmmodel.explain.report import Asked, answer, ask
 from kvmmodel.explain.search import Search
 from kvmmodel.explain.source import ExplainError, is_text
@@ -82,6 +83,7 @@ class Explainer(ipywidgets.VBox):  # type: ignore[misc]
         self._later = later or (soon if sys.platform == "emscripten" else lambda _: False)
         self._search: Search | None = None
         self._asked: Asked | None = None
+        self._wanted: list[tuple[Part, ...]] = []
         self._job = 0  # what the next slice must belong to
         self.shown: Shown | None = None
         self.error: str | None = None
@@ -93,7 +95,7 @@ class Explainer(ipywidgets.VBox):  # type: ignore[misc]
         self._head, self._progress, self._figure = (parts.html(c) for c in ("head", "progress", "figure"))
         style = [parts.html("css", f"<style>{parts.css()}</style>")] if css else []
         controls = parts.box("ctl", self._text, self._kernel)
-        bar = parts.box("runs", self._go, self._stop, self._progress)
+        bar = parts.box("work", self._go, self._stop, self._progress)
         super().__init__([*style, self._head, controls, bar, self._figure])
         for css_class in ("km", "km-stepper", "km-explain"):
             self.add_class(css_class)
@@ -174,7 +176,8 @@ class Explainer(ipywidgets.VBox):  # type: ignore[misc]
             self._asked = ask(text, self._kernel.value or None)
         except ExplainError:
             raise ExplainError(f"There is no stack and no function graph in it. {WANTED}") from None
-        self._search = Search(self._asked.wanted(), self._asked.kernel, system_of(text))
+        self._wanted = self._asked.wanted()
+        self._search = Search(self._wanted, self._asked.kernel, system_of(text))
 
     def _refuse(self, message: str) -> None:
         self.error = message
@@ -216,9 +219,8 @@ class Explainer(ipywidgets.VBox):  # type: ignore[misc]
         assert self._asked is not None
         assert self._search is not None
         search, asked = self._search, self._asked
-        left = frozenset(wanted for wanted in asked.wanted() if not search.is_settled(wanted))
         told = "reader" if self._kernel.value else "text" if asked.kernel else ""
-        self.shown = Shown(answer(asked, search.match, search.kernels), left, going, told)
+        self.shown = Shown(answer(asked, search.match, search.kernels), search.open, going, told)
         self._head.value, self._figure.value = explained.heading(self.shown), explained.draw(self.shown)
         self._count(going=going)
 

@@ -22,6 +22,7 @@ from kvmmodel.widgets import evidence
 from kvmmodel.widgets.glyphs import icon
 from kvmmodel.widgets.svg import breakable, coded, el, esc, rich
 
+FEW = 2  # paths of which the frames are open from the start
 FULL = 12  # stacks that are shown with all of their frames
 MOST = 100  # stacks that are shown at all
 TITLE = "What do these stacks mean?"
@@ -94,9 +95,11 @@ def verdict(shown: Shown) -> tuple[str, str, str]:
     if had == len(ours):
         first = f"The model takes {('this path', 'both paths')[had - 1] if had < 3 else f'all {had} paths'}, too."
     elif going:
-        first = f"So far the model takes {taken}."
+        first = (
+            f"So far the model takes {taken}." if had else f"No run so far takes {'it' if len(ours) == 1 else 'one'}."
+        )
     elif shown.open:
-        first = f"Stopped: the runs that were done have {taken}."
+        first = f"Stopped: the runs that were done took {taken}."
     else:
         first = (
             f"The model takes {taken}."
@@ -109,8 +112,8 @@ def verdict(shown: Shown) -> tuple[str, str, str]:
     if unknown:
         more.append(f"Not known: {', '.join(f'`{name}`' for name in unknown[:5])}{' …' * (len(unknown) > 5)}.")
     if had and not shown.told:
-        more.append(_together([match for match in ours if match.verdict == MATCHED]))
-    return "eoi" if had == len(ours) else "no" if unknown else "dot", first, " ".join(more)
+        more.append(_together([match for match in ours if match.verdict == MATCHED], so_far=bool(shown.open)))
+    return "eoi" if had == len(ours) else "no" if unknown else "dot", first, " ".join(filter(None, more))
 
 
 def _matches(report: Report) -> dict[tuple[Part, ...], Match]:
@@ -128,13 +131,13 @@ def _counted(report: Report) -> str:
     return f"{'; '.join(words)}."
 
 
-def _together(matched: Sequence[Match]) -> str:
+def _together(matched: Sequence[Match], *, so_far: bool) -> str:
     """Which releases have all that was matched."""
     common = [name for name in matched[0].kernels if all(name in one.kernels for one in matched)]
     if not common:
-        return "No one release has all of them: the text may be of several hosts."
-    one = len(matched) == 1
-    return f"{'It is' if one else 'All of them are'} on {_span(common)}."
+        return "" if so_far else "No one release has all of them: the text may be of several hosts."
+    what = "This is" if len(matched) == 1 else "Together they are"
+    return f"{what} on {_span(common)}{' at least' * so_far}."
 
 
 def _span(kernels: Sequence[str]) -> str:
@@ -199,7 +202,11 @@ def _path(
 ) -> str:
     told = el("p", coded(" ".join(one.story.sentences)), class_="km-path")
     fit = _fit(one, shown)
-    body = _beside(one, recorded, caption) if full else el("p", _in_a_line(one), class_="km-inline")
+    body = (
+        _beside(one, recorded, caption, open_=len(_matches(shown.report)) <= FEW)
+        if full
+        else el("p", _in_a_line(one), class_="km-inline")
+    )
     return el("section", head, told, link(one.story.page), fit, body, class_="km-one")
 
 
@@ -244,19 +251,22 @@ def _line(mark: str, first: str, rest: str) -> str:
     return el("p", shown, el("span", el("b", esc(first)), " ", rich(rest)), class_="km-fit")
 
 
-def _beside(one: ExplainedStack | GraphPath, recorded: list[str], caption: str) -> str:
+def _beside(one: ExplainedStack | GraphPath, recorded: list[str], caption: str, *, open_: bool) -> str:
     """The frames, beside the model's where it has the path."""
     stack = one.match.stack
     if stack is None:
         summary = el("summary", _many(len(recorded), "frame"))
-        return el("details", summary, el("ol", *map(_frame, one.parts, recorded), class_="km-stack"), class_="km-rest")
+        listed = el("ol", *map(_frame, one.parts, recorded), class_="km-stack")
+        return el("details", summary, listed, class_="km-rest", open="" if open_ else None)
     outside = {part.name for part in one.parts if not part.kvm}
     rows = evidence.align(_bare(one, recorded), frames(stack.functions(), release(one.match.by)))
+    if isinstance(one, GraphPath):  # what is outside its root was not traced
+        rows = rows[: 1 + max(number for number, row in enumerate(rows) if row.recorded is not None)]
     matched, total, more = evidence.counts(rows, outside)
     words = f"{matched} of {total} recorded frames in the model{f'; {more}' if more else ''}"
     where = f"kernel {one.match.by}, scenario `{stack.run.scenario}`"
     shown = evidence.table(rows, caption, where, outside)
-    return el("details", el("summary", words), shown, class_="km-rest")
+    return el("details", el("summary", words), shown, class_="km-rest", open="" if open_ else None)
 
 
 def _bare(one: ExplainedStack | GraphPath, recorded: list[str]) -> list[str]:
