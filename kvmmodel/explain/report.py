@@ -18,6 +18,8 @@ EXPECTED = (
 
 @dataclass(frozen=True, slots=True)
 class ExplainedStack:
+    """A stack of the text. ``parts``: its frames that count; ``story``: what it tells; ``match``: the model, too."""
+
     stack: Stack
     number: int  # equal stacks share a number, counted from 1 in order of appearance
     parts: tuple[Part, ...]
@@ -46,6 +48,8 @@ class GraphPath:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedGraph:
+    """A function graph of the text, told path by path."""
+
     graph: Graph
     paths: tuple[GraphPath, ...]
     verdicts: dict[str, int]  # distinct paths from a root to a leaf, by verdict
@@ -53,6 +57,8 @@ class ExplainedGraph:
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """What the text holds, in its order. ``kernel`` is the release that it names, if it does."""
+
     kernel: str | None
     kernels: tuple[str, ...]  # the releases compared with
     stacks: tuple[ExplainedStack, ...]
@@ -60,10 +66,11 @@ class Report:
     findings: tuple[Finding, ...]
 
     def distinct(self) -> list[ExplainedStack]:
+        """The stacks that differ, in order of appearance."""
         return list({one.number: one for one in reversed(self.stacks)}.values())[::-1]
 
     def verdicts(self) -> dict[str, int]:
-        """How many distinct stacks have each verdict."""
+        """How many distinct stacks have each verdict: matched, known, unknown."""
         counts = dict.fromkeys((MATCHED, KNOWN, UNKNOWN), 0)
         for one in self.distinct():
             counts[one.match.verdict] += 1
@@ -71,9 +78,10 @@ class Report:
 
 
 def explain(text: str, corpus: Corpus | Callable[[], Corpus], kernel: str | None = None) -> Report:
-    """Explain every stack and function graph in `text`. ExplainError if there is none.
+    """Explain every stack and function graph in ``text``. ExplainError if there is none.
 
-    A `corpus` that takes time to make may be a function; it is called only if there is something to explain.
+    ``kernel``: X.Y.Z to compare with, None: every release of the corpus. A ``corpus`` that takes time to make may be
+    a function; it is called only if there is something to explain.
     """
     found = find(text)
     if not found:

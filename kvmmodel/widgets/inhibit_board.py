@@ -203,7 +203,7 @@ class InhibitBoard(ipywidgets.VBox):  # type: ignore[misc]
         self.board: Board | None = None
         self.error: str | None = None
         names = tuple((name, name) for name in series())
-        self._kernel = parts.toggles(Choice("kernel", "Kernel", names, kernel))
+        self._kernel = parts.control(Choice("kernel", "Kernel", names, kernel))
         self._switches = {s.key: self._switch(s.label, s.on) for s in SWITCHES}
         self._head, self._figure = parts.html("head"), parts.html("figure")
         style = [parts.html("css", f"<style>{parts.css()}</style>")] if css else []
