@@ -54,7 +54,7 @@ class Env:
 
 
 def links() -> BookLinks:
-    return BookLinks(Env(), "book/ppr", {"book/ppr", "book/ipi"})  # type: ignore[arg-type]
+    return BookLinks(Env(), "book/ppr")  # type: ignore[arg-type]
 
 
 def read(text: str) -> nbformat.NotebookNode:
@@ -74,7 +74,10 @@ def test_the_first_cells_say_what_it_is_and_bring_the_style() -> None:
 
 def test_the_text_is_plain_and_leads_to_notebooks_beside() -> None:
     text = made().cells[2].source
-    assert text == "# Why `f`?\n\nSee [The life of an IPI](ipi.ipynb), [The fast path](ipi.ipynb) and Words."
+    assert (
+        text
+        == "# Why `f`?\n\nSee [The life of an IPI](ipi.ipynb), [The fast path](ipi.ipynb) and [Words](words.ipynb)."
+    )
 
 
 def test_published_it_leads_to_the_site(monkeypatch: pytest.MonkeyPatch) -> None:

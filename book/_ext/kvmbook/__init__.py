@@ -39,6 +39,7 @@ def setup(app: Sphinx) -> dict:
     tables.add_to(app)
     app.connect("html-page-context", page.add_download, priority=600)  # after the theme
     app.connect("build-finished", notebooks.write_all)
+    app.connect("config-inited", search.rank)
     app.connect("builder-inited", search.index_what_counts)
     app.connect("html-page-context", search.add_script)
     app.connect("html-page-context", noscript.hide_buttons)

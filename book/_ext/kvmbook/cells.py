@@ -14,10 +14,6 @@ def notebook(app: Sphinx, docname: str) -> NotebookNode:
     return read_myst_markdown_notebook(text, config=app.env.myst_config)
 
 
-def has_code(page: NotebookNode) -> bool:
-    return any(cell.cell_type == "code" for cell in page.cells)
-
-
 def code_cells(page: NotebookNode) -> list[dict]:
     """Index in the notebook, source, and whether the author expects an exception. A cell tagged no-live is left out."""
     found = []

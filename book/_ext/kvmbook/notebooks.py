@@ -1,7 +1,7 @@
-"""Each page with code cells, as a notebook beside the page: plain Markdown, and the page's cells as they are.
+"""Each page as a notebook beside the page: plain Markdown, and the page's cells as they are.
 
 It runs against the built wheel alone. Its first cell says where it comes from and what it needs, its second gives the
-outputs their look. It has no outputs: to run it is what it is for.
+outputs their look. It has no outputs: to run it is what it is for. A page without code becomes one of text.
 """
 
 import posixpath
@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 from kvmbook import assets, site
-from kvmbook.cells import has_code, notebook
+from kvmbook.cells import notebook
 from kvmbook.plain import markdown
 
 HIDDEN_SOURCE = {"hide-input", "remove-input", "hide-cell"}
@@ -30,8 +30,8 @@ METADATA = {
 class BookLinks:
     """Where a page's links lead from its notebook: to the published site, else to the notebook beside, else nowhere."""
 
-    def __init__(self, env: BuildEnvironment, docname: str, notebooks: set[str]) -> None:
-        self.env, self.docname, self.notebooks = env, docname, notebooks
+    def __init__(self, env: BuildEnvironment, docname: str) -> None:
+        self.env, self.docname = env, docname
 
     def resolve(self, target: str) -> tuple[str, str]:
         if urlsplit(target).scheme:
@@ -44,7 +44,7 @@ class BookLinks:
         if site.is_published():
             return title, site.page(docname) + (f"#{part}" if part else "")
         neighbour = f"{site.neighbour(self.docname, docname)}.ipynb"
-        return title, neighbour if docname in self.notebooks and docname != self.docname else ""
+        return title, neighbour if docname != self.docname else ""
 
     def _docname(self, path: str) -> str:
         if not path:
@@ -67,7 +67,9 @@ def in_markdown(title: nodes.Element) -> str:
 
 def convert(page: nbformat.NotebookNode, note: str, links: BookLinks, values: dict[str, str]) -> nbformat.NotebookNode:
     """The notebook that readers download. ``note`` is the Markdown of its first cell."""
-    cells = [nbformat.v4.new_markdown_cell(note), _code(STYLE, ["hide-input", "no-live"])]
+    cells = [nbformat.v4.new_markdown_cell(note)]
+    if any(cell.cell_type == "code" for cell in page.cells):
+        cells.append(_code(STYLE, ["hide-input", "no-live"]))
     for cell in page.cells:
         if cell.cell_type == "code":
             cells.append(_code(cell.source, list(cell.metadata.get("tags", []))))
@@ -120,10 +122,8 @@ def values(app: Sphinx) -> dict[str, str]:
 def write_all(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.name != "html":
         return
-    pages = {docname: notebook(app, docname) for docname in sorted(app.env.all_docs)}
-    pages = {docname: page for docname, page in pages.items() if has_code(page)}
-    for docname, page in pages.items():
-        links = BookLinks(app.env, docname, set(pages))
-        made = convert(page, note(in_markdown(app.env.titles[docname]), docname), links, values(app))
+    for docname in sorted(app.env.all_docs):
+        title = in_markdown(app.env.titles[docname])
+        made = convert(notebook(app, docname), note(title, docname), BookLinks(app.env, docname), values(app))
         target = Path(app.outdir, f"{docname}.ipynb")
         target.write_text(nbformat.writes(made) + "\n", encoding="utf8")

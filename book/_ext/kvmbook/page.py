@@ -7,7 +7,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 from kvmbook.assets import STYLE, going_live, live_folder
-from kvmbook.cells import code_cells, has_code, notebook
+from kvmbook.cells import code_cells, notebook
 
 # Without JavaScript the button and what it says stay hidden, and the link is all there is.
 BAR = """
@@ -28,25 +28,22 @@ def complete(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
     if doctree is None:
         return
     cells = notebook(app, pagename)
-    code, live = has_code(cells), is_live(app, pagename)
-    if code or has_widgets(app, pagename):
-        app.add_css_file(f"{live_folder()}/live.css")
+    live = is_live(app, pagename)
+    app.add_css_file(f"{live_folder()}/live.css")
     if live or has_widgets(app, pagename):
         app.add_js_file(f"{live_folder()}/live.js", defer="defer")
     context["body"] = context["body"].replace(own_style(), "")  # outputs bring it along; the page has it already
-    if code:
-        name = pagename.rpartition("/")[2]
-        run = (
-            RUN.format(size=going_live(), first=context["pathto"](app.config.root_doc)) + source(code_cells(cells))
-            if live
-            else ""
-        )
-        context["body"] = below_title(context["body"], BAR.format(run=run, name=name))
+    run = ""
+    if live:
+        first = context["pathto"](app.config.root_doc)
+        run = RUN.format(size=going_live(), first=first) + source(code_cells(cells))
+    name = pagename.rpartition("/")[2]
+    context["body"] = below_title(context["body"], BAR.format(run=run, name=name))
 
 
 def add_download(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
     """The notebook among the theme's downloads, after the theme has made them."""
-    if doctree is None or not has_code(notebook(app, pagename)):
+    if doctree is None:
         return
     link = {
         "type": "link",

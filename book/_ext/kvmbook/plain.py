@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from kvmbook import results
+from kvmbook import questions, results
 
 # What a role's text becomes in plain Markdown. Whoever adds a role to the book adds it here; others give their text.
 ROLES: dict[str, Callable[[str], str]] = {
@@ -21,7 +21,9 @@ ROLES: dict[str, Callable[[str], str]] = {
 }
 PAGES = {"doc", "ref", "numref", "any", "download"}  # roles whose target may be a page or a label
 DROPPED = {"toctree", "tableofcontents", "contents", "raw", "eval-rst", "index", "only"}
-MADE = {"bibliography": "a list", "questions": "a table", "results": "a table"}  # by the build, from other files
+MADE = {"bibliography": "a list", "results": "a table"}  # by the build, from other files
+# Directives whose argument says what Markdown stands in their place.
+TABLES: dict[str, Callable[[str], str]] = {"questions": questions.as_markdown}
 CODE = {"code", "code-block", "sourcecode"}
 PICTURES = {"figure", "image"}
 
@@ -89,6 +91,8 @@ def _block(whole: list[str], body: list[str], info: str, links: Links, values: M
     body, options = _without_options(body)
     if name in DROPPED:
         return ""
+    if name in TABLES:
+        return _text(TABLES[name](argument), links, values)
     if name in MADE:
         return f"*The book has {MADE[name]} here.*"
     if name in CODE:

@@ -9,8 +9,14 @@ from docutils import nodes
 from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
 from sphinx.builders.html import StandaloneHTMLBuilder
+from sphinx.config import Config
 
 SCRIPT = Path(__file__).with_name("search.js")
+SCORER = Path(__file__).with_name("scorer.js")
+
+
+def rank(app: Sphinx, config: Config) -> None:
+    config.html_search_scorer = str(SCORER)
 
 
 def index_what_counts(app: Sphinx) -> None:
