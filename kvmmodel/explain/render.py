@@ -3,6 +3,7 @@
 import textwrap
 from typing import Any
 
+from kvmmodel.explain.match import Match
 from kvmmodel.explain.report import ExplainedGraph, ExplainedStack, GraphPath, Report
 
 WIDTH = 100
@@ -35,7 +36,18 @@ def _explained(one: ExplainedStack | GraphPath) -> dict[str, Any]:
         "kernels": list(one.match.kernels),
         "unknown": list(one.match.unknown),
         "outside": list(one.match.outside),
+        "model": _model(one.match),
     }
+
+
+def _model(match: Match) -> dict[str, Any] | None:
+    """The best fitting stack that the model emitted, and the first run that did."""
+    if match.stack is None:
+        return None
+    run = match.stack.run
+    host = run.host()
+    told = {"kernel": match.by, "scenario": run.scenario, "cpu": host.processor.name, "avic": bool(host.params["avic"])}
+    return {**told, "frames": list(match.stack.names)}
 
 
 def _stack(one: ExplainedStack) -> dict[str, Any]:
@@ -102,7 +114,8 @@ def _verdict(one: ExplainedStack | GraphPath) -> str:
     if not one.frames:
         return "nothing to compare"
     if one.match.verdict == "matched":
-        return f"matched, as in the model's run of {', '.join(one.match.kernels)}"
+        by = f" (scenario {one.match.stack.run.scenario})" if one.match.stack is not None else ""
+        return f"matched, as in the model's run of {', '.join(one.match.kernels)}{by}"
     if one.match.verdict == "known":
         return "known, but the model has no such stack yet"
     return f"unknown: {', '.join(one.match.unknown) or 'nothing of KVM in it'}"

@@ -49,6 +49,7 @@ class Paths:
     rules: Mapping[str, tuple[Rule, ...]]
     findings: tuple[FindingRule, ...]
     pages: Mapping[str, str]
+    titles: Mapping[str, str]  # of the pages, with `code`
 
 
 @cache
@@ -75,7 +76,7 @@ def paths() -> Paths:
         )
         for row in data["finding"]
     )
-    return Paths(rules, findings, data["pages"])
+    return Paths(rules, findings, data["pages"], data["titles"])
 
 
 def fits(rule: Rule, frames: Sequence[str]) -> bool:

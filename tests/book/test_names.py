@@ -102,6 +102,10 @@ def test_a_page_is_checked_by_its_pieces_and_told_by_line():
     assert found[1][1].startswith("since of gravity: no behaviour")
 
 
+def test_what_the_build_puts_in_is_not_a_name():
+    assert list(wrong("Some {{ going_live }} are loaded once.")) == []
+
+
 def test_cells_are_not_prose_and_what_they_import_is_known():
     cell = (
         "```{code-cell} ipython3\n:tags: [hide-input]\nfrom kvmmodel.widgets.ppr import tpr_releases\n\nno_name()\n```"

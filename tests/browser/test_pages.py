@@ -1,4 +1,4 @@
-"""What holds for each page of the book."""
+"""What holds for each page of the book. test_weight.py has what a cold load of each shows."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from bookpage import BUILT, LIVE, Site, go_live, open_page
 from playwright.sync_api import Locator, Page, expect
 
 PAGES = sorted(str(p.relative_to(BUILT).with_suffix("")) for p in Path(BUILT, "book").rglob("*.html"))
-RUNS = [name for name in PAGES if 'class="live-bar"' in Path(BUILT, f"{name}.html").read_text(encoding="utf-8")]
+RUNS = [name for name in PAGES if 'id="live-cells"' in Path(BUILT, f"{name}.html").read_text(encoding="utf-8")]
 
 TOO_WIDE = """() => [...document.querySelectorAll(".bd-article table")]
     .filter(table => table.offsetParent && table.scrollWidth > table.parentElement.clientWidth + 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from markdown_it import MarkdownIt
 from mdit_py_plugins.front_matter import front_matter_plugin
 
+SUBSTITUTION = re.compile(r"\{\{[^}]*\}\}")  # {{ wheel }}: the build puts a value there
 ROLE = re.compile(r"\{([A-Za-z]\w*)\}$")
 PARSER = MarkdownIt("commonmark").enable("table").use(front_matter_plugin)
 
@@ -44,7 +45,7 @@ def _inline(children: list, line: int) -> Iterator[Piece]:
             offset += 1
             text += "\n"
         else:
-            text += child.content
+            text += SUBSTITUTION.sub("", child.content)
     if text.strip():
         yield Piece("text", text, line)
 

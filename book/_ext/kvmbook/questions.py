@@ -19,6 +19,8 @@ from myst_parser.mdit_to_docutils.base import default_slugify
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+FILE = Path(__file__).resolve().parents[2] / "questions.toml"
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -109,6 +111,18 @@ def asked(question: Question) -> list[str]:
 def answered(question: Question) -> list[str]:
     links = [f"{goal.link()} ({goal.page})" if goal.heading else goal.link() for goal in question.to]
     return [question.answer, "→ " + " · ".join(links)]
+
+
+def as_markdown(which: str, path: Path = FILE) -> str:
+    """The same table for places that have no directives. Its links are the book's."""
+    rows = [([q.said] if q.said else []) + asked(q) for q in read(path)[which]]
+    answers = [answered(q) for q in read(path)[which]]
+    lines = [f"| {_in_cell(left)} | {_in_cell(right)} |" for left, right in zip(rows, answers, strict=True)]
+    return "\n".join(["| asked | answered |", "|---|---|", *lines])
+
+
+def _in_cell(paragraphs: list[str]) -> str:
+    return "<br>".join(" ".join(text.split()).replace("|", "\\|") for text in paragraphs)
 
 
 def setup(app: Sphinx) -> None:
