@@ -11,7 +11,7 @@ from kvmmodel.facts.told import DOUBTS, doubt_of
     ("role", "text", "said"),
     [
         ("since", "avic_auto", "since 6.18"),
-        ("release", "enable_ipiv", "6.17 (inferred)"),
+        ("release", "irte_tracked_while_inhibited", "6.17 (inferred)"),
         ("until", "avic_auto", "up to 6.17"),
         ("Until", "avic_auto", "Up to 6.17"),
         ("stable", "cr8_recomputed_on_ppr", "6.12.114"),

@@ -41,7 +41,8 @@ def test_a_parameter_or_inhibit_whose_release_is_inferred_says_so(id):
     ("tell", "words", "said"),
     [
         (told.since, ["avic_auto"], "since 6.18"),
-        (told.since, ["enable_ipiv"], "since 6.17 (inferred)"),
+        (told.since, ["irte_tracked_while_inhibited"], "since 6.17 (inferred)"),
+        (told.since, ["enable_ipiv"], "since 6.17"),
         (told.since, ["sync_lapic_to_cr8_always"], "since 6.17 (stable: 6.12.49 and 6.1.154)"),
         (told.since, ["cr8_recomputed_on_ppr"], "from 7.2 on (stable: 6.12.114)"),
         (told.since, ["nested_state_inhibits"], "since 7.1 (stable: 6.18.35 or before, 6.12.86, 6.1.175)"),
