@@ -161,9 +161,12 @@ class _Reader:
             if ACTIONS.get(name) != len(words):
                 raise self.fail(f"userspace: {row!r}, expected one of {_actions()}", row)
             try:
-                made.append(Action(name, tuple(int(word, 0) for word in words)))
+                numbers = tuple(int(word, 0) for word in words)
             except ValueError:
                 raise self.fail(f"userspace: {row!r}, expected numbers", row) from None
+            if min(numbers, default=0) < 0:
+                raise self.fail(f"userspace: {row!r}, expected numbers from 0 on", row)
+            made.append(Action(name, numbers))
         return tuple(made)
 
 

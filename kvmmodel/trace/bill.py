@@ -47,7 +47,7 @@ class Bill:
 def bills(records: Iterable[Record], kernel: Kernel) -> list[Bill]:
     """Of all interrupts of a run, in the order of their causes."""
     ordered = sorted(records, key=lambda record: record.t)  # stable: one CPU's events stay in their order
-    return [_bill(ordered, cause, vector, targets, kernel) for cause, vector, targets in causes(ordered)]
+    return [bill_at(ordered, cause, vector, targets, kernel) for cause, vector, targets in causes(ordered)]
 
 
 def causes(ordered: Sequence[Record]) -> list[tuple[int, int, list[tuple[int, int]]]]:
@@ -145,10 +145,10 @@ def _timer_cause(records: Sequence[Record], at: int, vcpu: int, armed: set[int])
     return left if left is not None and isinstance(records[left].event, ev.VmExit) else fired
 
 
-def _bill(
+def bill_at(
     records: Sequence[Record], cause: int, vector: int, targets: Sequence[tuple[int, int]], kernel: Kernel
 ) -> Bill:
-    """Of one cause and vector; ``targets`` are (index of the event that sets the IRR bit, vCPU)."""
+    """Of one interrupt that ``causes`` found."""
     ours: dict[int, Record] = {}
     requested = targets[-1][0]
     sender = (records[requested].task, records[requested].cpu)

@@ -79,7 +79,8 @@ def after(pin: PinState, event: ev.Event) -> PinState:
 
 def _step(line: Line, record: Record, kernel: Kernel) -> Step | None:
     teller = LINE_TELLERS.get(type(record.event))
-    told = None if teller is None else teller(line, record, record.event)
+    other = getattr(record.event, "pin", line.pin.pin) != line.pin.pin
+    told = None if teller is None or other else teller(line, record, record.event)
     if told is None:
         return None
     words = (told.kind, told.at, told.to, told.label, told.detail, told.who, told.sentence)

@@ -208,6 +208,7 @@ class Explainer(ipywidgets.VBox):  # type: ignore[misc]
 
     def _some_runs(self, search: Search) -> None:
         had, end = search.found, time.monotonic() + SLICE
+        search.step()
         while not search.settled and time.monotonic() < end:
             search.step()
         if search.settled or search.found != had:

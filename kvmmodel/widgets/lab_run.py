@@ -21,7 +21,7 @@ from kvmmodel.machine.host import Host
 from kvmmodel.machine.vm import Vm
 from kvmmodel.scenarios.format import Scenario, ScenarioError, read
 from kvmmodel.scenarios.run import run, unfinished
-from kvmmodel.trace.bill import bills, causes
+from kvmmodel.trace.bill import bill_at, causes
 from kvmmodel.trace.story import BROKEN, Badge, Story
 from kvmmodel.trace.tell import Happening, happenings, tell
 from kvmmodel.widgets import bill as sheet
@@ -32,7 +32,7 @@ from kvmmodel.widgets.parts import Refused
 from kvmmodel.widgets.svg import el, esc, rich
 
 NAME = "my.toml"
-MOST_EVENTS, MOST_VCPUS, MOST_NS = 12_000, 16, 10_000_000_000
+MOST_EVENTS, MOST_VCPUS, MOST_NS = 4_000, 16, 10_000_000_000
 COLUMNS = 4  # of the bill
 MODES = {"off": "off", "xavic": "xAVIC", "x2avic": "x2AVIC", "hybrid": "hybrid AVIC"}
 ASKED = {"auto": None, "on": True, "off": False}
@@ -231,26 +231,18 @@ def billed(lab: Lab, follow: int | str) -> str:
     """The bill of up to COLUMNS interrupts, the one that is followed among them. HTML; empty if none has one."""
     ordered = sorted(lab.vm.trace.records, key=lambda record: record.t)
     places = {(one.at, one.vector): i for i, one in enumerate(lab.happened, 1) if one.kind not in ("nmi", "smi")}
-    made = bills(ordered, lab.host.kernel)
-    entries = [
-        (
-            places[at, vector],
-            sheet.Entry(_column(places[at, vector], bill.vector), _note(bill.targets, bill.cause), bill),
-        )
-        for (at, vector, _), bill in zip(causes(ordered), made, strict=True)
-        if (at, vector) in places
-    ]
-    if not entries:
+    found = [(places[at, vector], at, vector, targets) for at, vector, targets in causes(ordered)]
+    if not found:
         return ""
     wanted = follow if isinstance(follow, int) else 1
-    first = max(0, min(sum(number < wanted for number, _ in entries) - 1, len(entries) - COLUMNS))
-    shown = tuple(entry for _, entry in entries[first : first + COLUMNS])
-    case = (f"The bill, {len(shown)} of {len(entries)}" if len(shown) < len(entries) else "The bill", shown)
+    first = max(0, min(sum(number < wanted for number, *_ in found) - 1, len(found) - COLUMNS))
+    entries = []
+    for number, at, vector, targets in found[first : first + COLUMNS]:
+        bill = bill_at(ordered, at, vector, targets, lab.host.kernel)
+        entries.append(sheet.Entry(f"{number}: {vector:#x}", _note(bill.targets, bill.cause), bill))
+    shown = tuple(entries)
+    case = (f"The bill, {len(shown)} of {len(found)}" if len(shown) < len(found) else "The bill", shown)
     return sheet.draw(sheet.Sheet("", "", (case,)))
-
-
-def _column(number: int, vector: int) -> str:
-    return f"{number}: {vector:#x}"
 
 
 def _note(targets: Sequence[int], cause: str) -> str:
@@ -320,5 +312,6 @@ SHORT = (("exits", "exits"), ("host IPIs", "host_ipis"), ("doorbells", "doorbell
 
 
 def _counts(lab: Lab) -> tuple[int, ...]:
-    first = bills(lab.vm.trace.records, lab.host.kernel)[0]
+    ordered = sorted(lab.vm.trace.records, key=lambda record: record.t)
+    first = bill_at(ordered, *causes(ordered)[0], lab.host.kernel)
     return tuple(len(getattr(first, key)) for _, key in SHORT)

@@ -1,5 +1,5 @@
 // How the search ranks what it found: Sphinx's own numbers, and a page whose title has all the words comes first.
-const Scorer = {
+var Scorer = {   // var: Sphinx declares it again
   score: ([, title, anchor, , score]) => {
     const words = (new URLSearchParams(location.search).get('q') ?? '').toLowerCase().split(/\s+/).filter(Boolean);
     return !anchor && words.every(word => title.toLowerCase().includes(word)) ? score + 10 : score;
