@@ -55,6 +55,12 @@ def kvm_make_request(request: int, vcpu: KvmVcpu) -> None:
 
 
 @kernel("include/linux/kvm_host.h")
+def kvm_clear_request(request: int, vcpu: KvmVcpu) -> None:
+    """Clear without a look at it."""
+    vcpu.requests &= ~(1 << request)
+
+
+@kernel("include/linux/kvm_host.h")
 def kvm_check_request(request: int, vcpu: KvmVcpu) -> bool:
     """Test and clear; a full barrier follows the clearing."""
     if not vcpu.requests >> request & 1:

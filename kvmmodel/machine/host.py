@@ -24,7 +24,7 @@ class Host:
     runs SNP guests. ``iommu``: amd_iommu_intr of its command line, None: no IOMMU. ``open_points``: choices where it
     is not known what the processor does (facts/open_points.toml). ValueError, in one line, for what is not known.
 
-    ``params`` are the parameters once the modules are loaded; ``sysfs`` the same, as /sys/module/*/parameters has
+    ``params`` are the parameters once the modules are loaded; ``sysfs`` the same, as /sys/module has
     them; ``dmesg`` what the kernel log says. ``asked``: what decided on AVIC, one condition after the other.
     ``x2avic``: AVIC is on, for the x2APIC's registers too.
     """

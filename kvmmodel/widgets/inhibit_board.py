@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import ipywidgets
@@ -19,10 +18,9 @@ from kvmmodel.widgets.glyphs import icon
 from kvmmodel.widgets.inhibit_run import SWITCHES, Board, Moment, board
 from kvmmodel.widgets.page import Html, badges
 from kvmmodel.widgets.parts import Choice
-from kvmmodel.widgets.svg import el, esc, rich
+from kvmmodel.widgets.svg import coded, el, esc, rich
 
 KERNEL = "6.18"
-NAME = re.compile(r"\w+_\w+(\(\w+\))?")
 TRACEPOINTS = ("kvm_apicv_inhibit_changed", "kvm_apicv_update_request")
 FEW = 4  # moments that fit side by side
 COUNT = (
@@ -115,21 +113,16 @@ def opened(one: Reason, *, own: bool = False, heading: str = "h4") -> str:
     """A reason that is set: why it inhibits, who sets and clears it, and what to change; ``heading`` is its element."""
     place = f"number {one.bit}, in no mask" if own else f"bit {one.bit}"
     title = el(heading, rich(f"`{one.name}`, {place}: {one.short}"))
-    why = [f"<b>Why it inhibits.</b> {rich(one.why)}", f"<b>Set by</b> {_code(one.set_by)}"]
-    why.append(f"<b>Cleared by</b> {_code(one.cleared_by)}")
+    why = [f"<b>Why it inhibits.</b> {rich(one.why)}", f"<b>Set by</b> {coded(one.set_by)}"]
+    why.append(f"<b>Cleared by</b> {coded(one.cleared_by)}")
     if one.options:
         change = ["<b>Change</b> one of these:", *(el("div", esc(option), class_="km-cmd") for option in one.options)]
     else:
-        change = [f"<b>To change it:</b> {_code(one.avoid)}."]
-    change.append(f"<b>Comes from</b> {_code(one.trigger)}.")
+        change = [f"<b>To change it:</b> {coded(one.avoid)}."]
+    change.append(f"<b>Comes from</b> {coded(one.trigger)}.")
     left = el("div", *(f"<p>{text}.</p>" if not text.endswith(".") else f"<p>{text}</p>" for text in why))
     right = el("div", *(text if text.startswith("<div") else f"<p>{text}</p>" for text in change))
     return el("div", title, left, right, class_="km-set")
-
-
-def _code(text: str) -> str:
-    """Names with an underscore, within a sentence of the facts, as code."""
-    return rich(NAME.sub(r"`\g<0>`", text))
 
 
 def moments(made: Board) -> str:
@@ -176,7 +169,7 @@ def reasons_table(kernel: str = KERNEL) -> Html:
     rows = []
     for one in reasons(release(kernel)):
         place = "vCPU" if one.scope == "vCPU" else str(one.bit)
-        cells = (el("td", rich(f"`{one.name}`")), el("td", _code(one.trigger)), el("td", _code(one.avoid)))
+        cells = (el("td", rich(f"`{one.name}`")), el("td", coded(one.trigger)), el("td", coded(one.avoid)))
         rows.append(el("tr", el("th", place, scope="row"), *cells))
     head = el("tr", *(el("th", name, scope="col") for name in ("bit", "reason", "comes from", "instead")))
     return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table km-tight"))
@@ -203,7 +196,7 @@ class InhibitBoard(ipywidgets.VBox):  # type: ignore[misc]
         self.board: Board | None = None
         self.error: str | None = None
         names = tuple((name, name) for name in series())
-        self._kernel = parts.toggles(Choice("kernel", "Kernel", names, kernel))
+        self._kernel = parts.control(Choice("kernel", "Kernel", names, kernel))
         self._switches = {s.key: self._switch(s.label, s.on) for s in SWITCHES}
         self._head, self._figure = parts.html("head"), parts.html("figure")
         style = [parts.html("css", f"<style>{parts.css()}</style>")] if css else []

@@ -17,6 +17,10 @@ from kvmmodel.widgets.svg import plain
 Build = Callable[..., Story]
 
 
+class Refused(ValueError):
+    """A run that the reader's own choices or text rule out. Its words are all that there is to say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A question with few answers. ``options`` are (label, value) with hashable values. No ``default``: the first.
@@ -86,25 +90,29 @@ def button(key: str, tooltip: str) -> Any:
     return button
 
 
-def toggles(choice: Choice) -> Any:
-    widget = ipywidgets.ToggleButtons(
-        options=list(choice.options), value=choice.start(), description=choice.label, tooltip=choice.label
-    )
-    widget.add_class(f"km-choice-{choice.key}")
-    return widget
-
-
-def dropdown(choice: Choice) -> Any:
-    """For many options: they stand in a list that opens."""
-    widget = ipywidgets.Dropdown(
-        options=list(choice.options), value=choice.start(), description=choice.label, tooltip=choice.label
-    )
-    widget.add_class(f"km-choice-{choice.key}")
-    return widget
-
-
 def control(choice: Choice) -> Any:
-    return dropdown(choice) if choice.menu else toggles(choice)
+    """The control of a choice: buttons that show all answers, or a menu."""
+    kind = ipywidgets.Dropdown if choice.menu else ipywidgets.ToggleButtons
+    widget = kind(options=list(choice.options), value=choice.start(), description=choice.label, tooltip=choice.label)
+    widget.add_class(f"km-choice-{choice.key}")
+    return widget
+
+
+def text(key: str, label: str, rows: int = 1, **more: Any) -> Any:
+    """A text that counts once its field is left. ``rows`` 1: one line."""
+    kind = ipywidgets.Textarea if rows > 1 else ipywidgets.Text
+    extra = {"rows": rows} if rows > 1 else {}
+    widget = kind(description=label, tooltip=label, continuous_update=False, **extra, **more)
+    widget.add_class(f"km-text-{key}")
+    return widget
+
+
+def act(key: str, label: str, tooltip: str) -> Any:
+    """A button with words on it."""
+    widget = ipywidgets.Button(description=label, tooltip=tooltip)
+    for css_class in ("km-act", f"km-{key}"):
+        widget.add_class(css_class)
+    return widget
 
 
 def switch(rule: str) -> Any:

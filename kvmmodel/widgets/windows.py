@@ -202,7 +202,7 @@ class WindowsBoard(ipywidgets.VBox):  # type: ignore[misc]
         self._kept: dict[tuple[Options, bool], Result] = {}
         self.result: Result | None = None
         self.error: str | None = None
-        self._choices = {choice.key: parts.toggles(choice) for choice in CHOICES}
+        self._choices = {choice.key: parts.control(choice) for choice in CHOICES}
         self._break = parts.switch(BREAK)
         self._head, self._figure = parts.html("head"), parts.html("figure")
         style = [parts.html("css", f"<style>{parts.css()}</style>")] if css else []

@@ -13,7 +13,8 @@ from kvmbook.questions import Question, Target, answered, asked, read, target
 BOOK = Path(__file__).parents[2] / "book"
 LISTS = read(BOOK / "questions.toml")
 ALL = [*LISTS["notes"], *LISTS["users"]]
-TOC = {Path(entry["file"]).name for entry in yaml.safe_load((BOOK.parent / "_toc.yml").read_text())["chapters"]}
+PARTS = yaml.safe_load((BOOK.parent / "_toc.yml").read_text())["parts"]
+TOC = {Path(entry["file"]).name for part in PARTS for entry in part["chapters"]}
 
 
 def name(question: Question) -> str:

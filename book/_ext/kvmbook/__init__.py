@@ -2,7 +2,8 @@
 
 A page with ``live: true`` in its front matter gets the bar that starts Python and the source of its cells. Its widgets
 have a static picture for readers without JavaScript. A page with code is offered as a notebook, too. The table of
-questions is a directive. Nothing is loaded from another host.
+questions is a directive. Names and values on a page are looked up in kvmmodel's facts. Nothing is loaded from another
+host.
 """
 
 from sphinx.application import Sphinx
@@ -11,6 +12,7 @@ from kvmbook import (
     accessible,
     assets,
     cells,
+    names,
     noscript,
     notebooks,
     notfound,
@@ -18,7 +20,9 @@ from kvmbook import (
     published,
     questions,
     results,
+    roles,
     search,
+    tables,
 )
 
 
@@ -29,6 +33,10 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", published.describe, priority=400)  # before the Open Graph extension
     app.connect("html-page-context", notfound.add_script)
     app.connect("html-page-context", page.complete)
+    app.connect("source-read", names.warn)
+    app.connect("doctree-resolved", names.link)
+    roles.add_to(app)
+    tables.add_to(app)
     app.connect("html-page-context", page.add_download, priority=600)  # after the theme
     app.connect("build-finished", notebooks.write_all)
     app.connect("config-inited", search.rank)
