@@ -14,6 +14,7 @@ class Book:
             "ipi.md": ("The life of an IPI", "ipi.ipynb"),
             "#the-end": ("The end", ""),
             "gone.md": ("", ""),
+            "": ("", "ppr.html"),
             "a.svg": ("", "https://example.org/a.svg"),
         }
         return known.get(target, ("", target))
@@ -72,7 +73,7 @@ def test_code_stays_as_it_is() -> None:
             "![lanes](https://example.org/a.svg)\n\nWhat it *shows*.",
         ),
         ("```{toctree}\nipi\n```", ""),
-        ("```{bibliography}\n:style: x\n```", "*The book has a list here.*"),
+        ("```{bibliography}\n:style: x\n```", "*The [page in the book](ppr.html) has a list here.*"),
         ("```{glossary}\nIRR\n  requested\n\nISR\n  in service\n```", "**IRR**\nrequested\n\n**ISR**\nin service"),
     ],
 )
@@ -85,5 +86,10 @@ def test_a_directive_that_nobody_closed_ends_with_the_text() -> None:
 
 
 def test_whoever_adds_a_role_says_how_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(plain.ROLES, "since", lambda text: f"(since {text})")
-    assert converted("{since}`6.18`") == "(since 6.18)"
+    monkeypatch.setitem(plain.ROLES, "shouted", str.upper)
+    assert converted("{shouted}`at last`") == "AT LAST"
+
+
+def test_values_are_looked_up_in_the_facts_as_on_the_page() -> None:
+    assert converted("{since}`avic_auto`, {Until}`avic_auto`") == "since 6.18, Up to 6.17"
+    assert converted("{default}`avic 6.12`") == "`N`"

@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from kvmbook import questions, results
+from kvmbook import questions, results, roles
 
-# What a role's text becomes in plain Markdown. Whoever adds a role to the book adds it here; others give their text.
+# What a role's text becomes in plain Markdown. Whoever adds a role to the book adds it here, unless it is in roles.py;
+# others give their text.
 ROLES: dict[str, Callable[[str], str]] = {
     "kbd": lambda text: f"<kbd>{text}</kbd>",
     "sub": lambda text: f"<sub>{text}</sub>",
@@ -20,8 +21,9 @@ ROLES: dict[str, Callable[[str], str]] = {
     "result": results.in_words,
 }
 PAGES = {"doc", "ref", "numref", "any", "download"}  # roles whose target may be a page or a label
-DROPPED = {"toctree", "tableofcontents", "contents", "raw", "eval-rst", "index", "only"}
-MADE = {"bibliography": "a list", "results": "a table"}  # by the build, from other files
+DROPPED = {"toctree", "tableofcontents", "contents", "raw", "index", "only"}
+# What the build makes from other files.
+MADE = {"bibliography": "a list", "names": "a list", "results": "a table", "eval-rst": "descriptions from the code"}
 # Directives whose argument says what Markdown stands in their place.
 TABLES: dict[str, Callable[[str], str]] = {"questions": questions.as_markdown}
 CODE = {"code", "code-block", "sourcecode"}
@@ -94,7 +96,9 @@ def _block(whole: list[str], body: list[str], info: str, links: Links, values: M
     if name in TABLES:
         return _text(TABLES[name](argument), links, values)
     if name in MADE:
-        return f"*The book has {MADE[name]} here.*"
+        _, address = links.resolve("")
+        page = f"[page in the book]({address})" if address else "page in the book"
+        return f"*The {page} has {MADE[name]} here.*"
     if name in CODE:
         return "\n".join([f"```{argument}", *body, "```"])
     inner = markdown("\n".join(body), links, values)
@@ -145,6 +149,9 @@ def _text(text: str, links: Links, values: Mapping[str, str]) -> str:
 def _role(role: str, body: str, links: Links) -> str:
     if role in ROLES:
         return ROLES[role](body)
+    if role.lower() in roles.ROLES:
+        said = roles.plain(role, body)
+        return f"`{said}`" if role in roles.AS_CODE else said
     named = re.match(r"^(?P<text>.*\S)\s*<(?P<target>[^<>]+)>$", body, re.S)
     shown, target = (named["text"], named["target"]) if named else ("", body)
     if role not in PAGES:
