@@ -332,8 +332,8 @@ def _verdict(cast: Cast, steps: tuple[Step, ...], spins: bool) -> str | None:
     where = {"blocked": "sleeps", "runnable": "waits for its CPU"}.get(state.thread, "runs on")
     if cast.pending:
         return f"Stuck: the timer is pending, the IRR is empty, and vCPU {cast.target} {where}."
-    if not _waits(cast, steps[-1]):
-        return None
+    if steps[-1].kind == "eoi" or not _waits(cast, steps[-1]):
+        return None  # after its EOI it may wait again: that is another story
     if spins:
         where = "spins: each `HLT` exits and enters again, as KVM sees an event but injects none"
     stuck = f"Stuck: IRR `{cast.vector:#x}` is set, and vCPU {cast.target} {where}."

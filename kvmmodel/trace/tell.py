@@ -212,7 +212,7 @@ def _verdict(told: Story, one: Happening) -> str | None:
     state = next((s for s in told.steps[-1].states if s.vcpu == one.target), None) if told.steps else None
     if state is None or one.kind not in ("nmi", "device"):
         return None
-    if one.kind == "nmi" and state.nmis:
+    if one.kind == "nmi" and state.nmis and told.steps[-1].kind != "resume":
         return f"An NMI still waits on vCPU {one.target} at the end of the run."
     if one.kind == "device" and state.irr >> one.vector & 1:
         return f"Stuck: IRR `{one.vector:#x}` is set at the end of the run, and nobody looks."

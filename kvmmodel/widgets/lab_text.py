@@ -43,6 +43,7 @@ INHIBITS = (
     ("APIC base moved", "base"),
 )
 EXIT = "vmmcall 1 0 0 0 0"  # exits whatever the APIC's mode and AVIC, and asks for nothing
+HYPERCALL = "kvm_hypercall"
 TICKS = {"deadline": "TSC-deadline timer", "oneshot": "one-shot APIC timer", "periodic": "periodic APIC timer"}
 PIN = ("mmio_write 0xfec00000 0x39", "mmio_write 0xfec00010 0", "mmio_write 0xfec00000 0x38")
 CHIP = ("outb 0x20 0x11", "outb 0x21 0x30", "outb 0x21 4", "outb 0x21 1", "outb 0x4d0 0x20", "outb 0x21 0xdf")
@@ -139,7 +140,7 @@ def _sent(source: str, state: str, x2apic: bool) -> File:
         made.rest = [PREEMPTED, _rule("start = true", "burn 5 20000")]
     if state == "in-host":
         made.rest = [
-            "# vCPU 1 has left the guest and set its mode; before it goes on, vCPU 0 sends and is done.",
+            "# KVM handles a hypercall of vCPU 1; before that goes on, vCPU 0 sends and is done.",
             _race(1, "0", "instruction"),
         ]
     return made
@@ -203,7 +204,7 @@ OUTSIDE = {
     "msi": Outside("An MSI", 0x63, ("signal_msi 0xfee00000 0x63",)),
     "irqfd": Outside("An MSI by irqfd", 0x63, ("eventfd 24",), start=("route_msi 24 0xfee00000 0x63",)),
     "smi": Outside("An SMI", 0x20, ("signal_msi 0xfee00000 0x200",), "request"),
-    "device": Outside("A device's MSI", 0x63, ("device_interrupt 24",), ready=("mark MSI on",)),
+    "device": Outside("A device's MSI", 0x63, ("device_interrupt 24",), "set_irr", ("mark MSI on",)),
     "edge": Outside(
         "An edge at a pin of the IOAPIC", 0x62, ("irq_line 20 1", "irq_line 20 0"), "set_irr",
         (*PIN, "mmio_write 0xfec00010 0x62"),
@@ -251,13 +252,10 @@ def _when(source: str, state: str, come: Outside) -> list[str]:
             _rule('vcpu = 0, event = "sched_out"', *come.do),
         ]
     if state == "in-host":
-        hypercall = 'event = "instruction", text = "VMMCALL"'
-        if source == "device":
-            return [_rule(hypercall, *come.do)]
         return [
-            "# The vCPU has left the guest; before it goes on, userspace's thread has done its part.",
-            _rule(hypercall, *come.do),
-            '[[race]]\nat = { vcpu = 0, event = "exit" }\nrun = "userspace"\nuntil = "' + come.until + '"',
+            "# KVM handles a hypercall of the vCPU; before that goes on, the other side has done its part.",
+            _rule(f'vcpu = 0, event = "{HYPERCALL}"', *come.do),
+            _race(0, '"userspace"', come.until),
         ]
     return [_rule(nop, *come.do)]
 
@@ -282,7 +280,7 @@ def _rule(when: str, *do: str) -> str:
 
 
 def _race(vcpu: int, run: str, until: str) -> str:
-    return f'[[race]]\nat = {{ vcpu = {vcpu}, event = "set_mode" }}\nrun = {run}\nuntil = "{until}"'
+    return f'[[race]]\nat = {{ vcpu = {vcpu}, event = "{HYPERCALL}" }}\nrun = {run}\nuntil = "{until}"'
 
 
 def _array(rows: Iterable[str]) -> str:
