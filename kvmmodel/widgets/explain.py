@@ -232,9 +232,8 @@ class Explainer(ipywidgets.VBox):  # type: ignore[misc]
         words = f"{search.done} run{'s' * (search.done != 1)} of the model"
         if going:
             one = search.next
-            words += (
-                f", {search.left} more at most. Next: kernel {one.kernel}, scenario `{one.todo[one.done].scenario}`"
-            )
+            words += f", {search.left} more at most, for {len(search.open)} of {len(self._wanted)} paths"
+            words += f". Next: kernel {one.kernel}, scenario `{one.todo[one.done].scenario}`"
         elif not search.settled:
             words += f"; stopped, {search.left} more could follow"
         elif not search.done:

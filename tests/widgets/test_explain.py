@@ -1,5 +1,6 @@
 """The explainer: it answers at once, goes on in slices, can be stopped, and gives every bad text one line."""
 
+import asyncio
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -48,7 +49,7 @@ def widget_on(page, text=EXAMPLE, kernel=""):
 
 
 def said(widget):
-    return " ".join(" ".join(ET.fromstring(widget._progress.value).itertext()).split())
+    return "".join(ET.fromstring(widget._progress.value).itertext())
 
 
 def test_without_a_loop_the_first_answer_is_whole_and_is_the_static_picture():
@@ -166,3 +167,18 @@ def test_a_run_that_fails_is_one_line(monkeypatch):
     page.turn()
     assert widget.error == "These runs could not be made. ZeroDivisionError: division by zero"
     assert not page.turn()
+
+
+def test_in_a_notebook_the_event_loop_has_its_turn_between_runs():
+    async def reader():
+        widget = explainer()
+        widget._text.value = NEVER
+        turns = 0
+        while widget.running and turns < 1000:
+            await asyncio.sleep(0.001)
+            turns += 1
+        return widget, turns
+
+    widget, turns = asyncio.run(reader())
+    assert turns > 3
+    assert verdict(widget.shown)[1] == "The model takes it in no run."

@@ -111,7 +111,8 @@ def test_stacks_that_no_one_release_has_may_be_of_several_hosts():
 
 
 def test_a_function_that_the_chosen_release_lacks_says_that_the_choice_may_be_wrong():
-    shown = text(draw(explained(block("kvm_x2apic_icr_write handle_fastpath_set_msr_irqoff"), "7.3")))
+    html = draw(explained(block("kvm_x2apic_icr_write handle_fastpath_set_msr_irqoff"), "7.3"))
+    shown = "".join(parsed(html).itertext())
     assert "No run of the model has it." in shown
     assert "handle_fastpath_set_msr_irqoff is not in the model of 7.3; in 5.10 to 6.12 it is." in shown
 
