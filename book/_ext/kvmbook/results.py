@@ -66,7 +66,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> nodes.table:
     group += [nodes.colspec(colwidth=1) for _ in heads]
     group += nodes.thead("", _row(heads))
     group += nodes.tbody("", *map(_row, rows))
-    return made + group
+    made += group
+    return made
 
 
 def _row(cells: Sequence[Any]) -> nodes.row:
