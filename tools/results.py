@@ -141,6 +141,8 @@ def fuzz() -> dict[str, Any]:
     histogram, found = together(WORKERS, SEED, OPERATIONS)
     if found:
         sys.exit(f"{found}\nnothing is written")
+    if rare := histogram.rare():
+        sys.exit(f"rarer than one in a hundred: {', '.join(rare)}; nothing is written")
     least = min(histogram.counts.values()) / histogram.operations
     return {
         "operations": histogram.operations,
