@@ -136,7 +136,7 @@ def whole_matrix() -> dict[str, int]:
 
 def fuzz() -> dict[str, Any]:
     if reason := why_not():
-        return {"operations": 0, "why": reason}
+        return {"operations": 0, "classes": 0, "kernel": f"none: {reason}"}
     print(f"==> {OPERATIONS} random operations on /dev/kvm and on the model", flush=True)
     histogram, found = together(WORKERS, SEED, OPERATIONS)
     if found:
