@@ -152,7 +152,7 @@ def test_explain_reads_standard_input():
 
 def test_explain_refuses_an_empty_file_before_it_runs_anything(tmp_path, monkeypatch, capsys):
     """Once the model ran for ten seconds first."""
-    monkeypatch.setattr("kvmmodel.explain.corpus.corpus_for", lambda *_, **__: pytest.fail("the scenarios were run"))
+    monkeypatch.setattr("kvmmodel.explain.runs.Runs.more", lambda *_, **__: pytest.fail("the scenarios were run"))
     (tmp_path / "empty").write_text("", encoding="utf-8")
     assert main(["explain", str(tmp_path / "empty")]) == 2
     assert capsys.readouterr().err == "kvmmodel: the input is empty\n"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from kvmmodel.conform.recording import Recording
 from kvmmodel.explain import explain, find
-from kvmmodel.explain.corpus import emitted
 from kvmmodel.explain.match import MATCHED
+from kvmmodel.explain.runs import emitted
 from kvmmodel.explain.text import Stack
 from kvmmodel.scenarios.run import names
 

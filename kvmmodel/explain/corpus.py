@@ -1,27 +1,17 @@
-"""What the model emits: the kernel stacks of every built-in scenario, at the entry of every modelled function.
-
-On which hosts: the one that the text tells of, if it has an own record of its module parameters; else on some that
-differ in what a stack shows, with AVIC off, and with it on where the text has a stack that those did not emit.
-"""
+"""Explain a text by the model's runs, as many as it takes; and all that some runs emit, for who wants it whole."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
-from kvmmodel.explain.match import MATCHED, Corpus
-from kvmmodel.explain.report import Report, explain
+from kvmmodel.explain.match import Corpus
+from kvmmodel.explain.report import Report, answer, ask
+from kvmmodel.explain.runs import AVIC_OFF, AVIC_ON, emitted
+from kvmmodel.explain.search import Search
 from kvmmodel.explain.system import System
-from kvmmodel.facts import releases
 from kvmmodel.machine.host import Host
-from kvmmodel.scenarios.run import built_in, names, run
-from kvmmodel.trace.probe import probe
-from kvmmodel.trace.stacks import names as stack_names
-
-# One processor that saves the next RIP and one that does not: without it there is no fast path.
-AVIC_OFF: tuple[tuple[str, bool], ...] = (("zen4", False), ("tcg", False))
-# One with x2AVIC, and one without: there x2APIC guests have the hybrid, and a memory slot goes.
-AVIC_ON: tuple[tuple[str, bool], ...] = (("zen4", True), ("zen2", True))
+from kvmmodel.scenarios.run import names
 
 
 def corpus(
@@ -37,68 +27,18 @@ def corpus(
     }
 
 
-def corpus_for(
-    kernel: str | None,
-    system: System | None = None,
-    *,
-    hosts: Sequence[tuple[str, bool]] = AVIC_OFF + AVIC_ON,
-    tell: Callable[[str], None] = lambda text: None,
-) -> Corpus:
-    """The corpus to compare a recording of ``kernel`` with: that release if it is modelled, else every series.
-
-    ``system``: what the recording tells of its host, which then is the only one.
-    """
-    try:
-        wanted: tuple[str, ...] = (releases.kernel(kernel).release,) if kernel is not None else releases.series()
-    except ValueError:
-        wanted = releases.series()
-    found: dict[str, frozenset[tuple[str, ...]]] = {}
-    for number, name in enumerate(wanted, 1):
-        tell(f"running the scenarios on kernel {name:8} {number}/{len(wanted)}")
-        if system is not None and system.processor.features:
-            found[name] = emitted(system.host(name), names())
-        else:
-            found |= corpus([name], hosts=hosts)
-    return found
-
-
 def explain_by_runs(text: str, kernel: str | None, system: System | None = None, progress: bool = False) -> Report:
-    """Explain a text by the model's runs. ExplainError if there is nothing in it to explain."""
-
-    def tell(line: str) -> None:
+    """Explain a text by as many runs as it takes. ExplainError if there is nothing in it to explain."""
+    asked = ask(text, kernel)
+    search = Search(asked.wanted(), asked.kernel, system)
+    while not search.settled:
         if progress:
-            print(f"\r{line:60}", end="\r" * (not line), file=sys.stderr, flush=True)
-
-    ran: list[Corpus] = []
-
-    def first() -> Corpus:
-        ran.append(corpus_for(kernel, system, hosts=AVIC_OFF, tell=tell))
-        return ran[0]
-
-    report = explain(text, first, kernel)
-    if system is None and not _all_matched(report):
-        more = corpus_for(kernel, hosts=AVIC_ON, tell=tell)
-        report = explain(text, {name: ran[0][name] | more[name] for name in more}, kernel)
-    tell("")
-    return report
+            _tell(f"run {search.done + 1} of at most {search.done + search.left}, kernel {search.next.kernel}")
+        search.step()
+    if progress:
+        _tell("")
+    return answer(asked, search.match, search.kernels)
 
 
-def _all_matched(report: Report) -> bool:
-    stacks, graphs = report.verdicts(), [graph.verdicts for graph in report.graphs]
-    return all(sum(found.values()) == found[MATCHED] for found in (stacks, *graphs))
-
-
-def emitted(host: Host, scenarios: Iterable[str]) -> frozenset[tuple[str, ...]]:
-    """The distinct stacks of some scenarios on one host, innermost first, under its release's names."""
-    hangs = bool(host.params["avic"]) and "avic" not in host.processor.features
-    limits = {name: _lasts(host, name) if hangs else None for name in scenarios}
-    with probe() as seen:
-        kept = [run(built_in(name), host, trace=False, limit_ns=limit) for name, limit in limits.items()]
-    del kept  # kept until here, as the probe wants it
-    return frozenset(stack_names(stack, host.kernel) for stack in seen.stacks)
-
-
-def _lasts(host: Host, scenario: str) -> int:
-    """How long a scenario takes (ns) where interrupts arrive: long enough for a guest that waits for one in vain."""
-    works = Host(host.processor, host.kernel.release, avic=False)
-    return run(built_in(scenario), works, trace=False).machine.now
+def _tell(line: str) -> None:
+    print(f"\r{line:60}", end="\r" * (not line), file=sys.stderr, flush=True)

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kvmmodel.explain.normalise import Part
+from kvmmodel.explain.runs import Emitted
 
-# Emitted stacks by kernel release, each a tuple of names, innermost first, spelled as that release spells them.
+#: Emitted stacks by kernel release, each a tuple of names, innermost first, spelled as that release spells them.
 Corpus = Mapping[str, frozenset[tuple[str, ...]]]
 
 MATCHED, KNOWN, UNKNOWN = "matched", "known", "unknown"
@@ -18,10 +19,14 @@ MATCHED, KNOWN, UNKNOWN = "matched", "known", "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Match:
+    """How a stack compares with those that the model emitted."""
+
     verdict: str  # matched; known: all of KVM's frames are, but no emitted stack fits; unknown: one of them isn't
     kernels: tuple[str, ...] = ()  # the releases in which an emitted stack fits
     unknown: tuple[str, ...] = ()  # KVM's frames that nobody knows
     outside: tuple[str, ...] = ()  # frames outside KVM that the emitted stack lacks
+    by: str = ""  # of these releases the one whose stack fits best
+    stack: Emitted | None = None  # that stack, where the corpus knows its run
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +94,15 @@ def _match(parts: tuple[Part, ...], where: Index) -> Match:
                 best, score = stack, common
     if kernels:
         return Match(MATCHED, tuple(kernels), (), tuple(name for name in outside if name not in best))
+    return unmatched(parts)
+
+
+def unmatched(parts: tuple[Part, ...]) -> Match:
+    """Nothing fits: known or unknown."""
     unknown = tuple(part.name for part in parts if part.kvm and not part.known)
-    strange = not kvm and bool(parts) and not parts[0].known  # the innermost frame is what was asked about
-    return Match(UNKNOWN if unknown or strange else KNOWN, (), unknown, tuple(outside))
+    outside = tuple(part.name for part in parts if not part.kvm)
+    nothing = len(outside) == len(parts) and bool(parts)  # of KVM; the innermost frame is what was asked about
+    return Match(UNKNOWN if unknown or (nothing and not parts[0].known) else KNOWN, (), unknown, outside)
 
 
 def _fitting(kvm: Sequence[str], where: Index, kernel: str) -> list[tuple[str, ...]]:

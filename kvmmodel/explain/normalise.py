@@ -52,16 +52,21 @@ def part(name: str, module: str | None = None) -> Part:
     return Part(name, kvm, function is not None)
 
 
-def normalise(frames: Sequence[Frame]) -> tuple[Part, ...]:
-    """The frames that count, innermost first."""
-    parts: list[Part] = []
+def kept(frames: Sequence[Frame]) -> list[tuple[Frame, Part]]:
+    """The frames that count, innermost first, each as it was written and as it is compared."""
+    found: list[tuple[Frame, Part]] = []
     split = False
     for frame in frames:
         name = plain(frame.name)
         if _ADDRESS.match(name) or _PLUMBING.match(name):
             continue
-        if parts and parts[-1].name == name and (split or name != frame.name):
+        if found and found[-1][1].name == name and (split or name != frame.name):
             continue  # foo.part.0 called by foo: one function to whoever reads the source
         split = name != frame.name
-        parts.append(part(name, frame.module))
-    return tuple(parts)
+        found.append((frame, part(name, frame.module)))
+    return found
+
+
+def normalise(frames: Sequence[Frame]) -> tuple[Part, ...]:
+    """The frames that count, innermost first."""
+    return tuple(part for _, part in kept(frames))

@@ -3,13 +3,15 @@
 import textwrap
 from typing import Any
 
+from kvmmodel.explain.match import Match
 from kvmmodel.explain.report import ExplainedGraph, ExplainedStack, GraphPath, Report
 
 WIDTH = 100
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """One entry of `stacks` per stack in the text, in its order; `distinct` is the same number for equal ones."""
+    """As plain data. One entry of ``stacks`` per stack in the text, in its order; ``distinct`` is the same number for
+    equal ones."""
     return {
         "kernel": report.kernel,
         "kernels": list(report.kernels),
@@ -34,7 +36,18 @@ def _explained(one: ExplainedStack | GraphPath) -> dict[str, Any]:
         "kernels": list(one.match.kernels),
         "unknown": list(one.match.unknown),
         "outside": list(one.match.outside),
+        "model": _model(one.match),
     }
+
+
+def _model(match: Match) -> dict[str, Any] | None:
+    """The best fitting stack that the model emitted, and the first run that did."""
+    if match.stack is None:
+        return None
+    run = match.stack.run
+    host = run.host()
+    told = {"kernel": match.by, "scenario": run.scenario, "cpu": host.processor.name, "avic": bool(host.params["avic"])}
+    return {**told, "frames": list(match.stack.names)}
 
 
 def _stack(one: ExplainedStack) -> dict[str, Any]:
@@ -57,6 +70,7 @@ def _graph(one: ExplainedGraph) -> dict[str, Any]:
 
 
 def to_text(report: Report) -> str:
+    """For people to read: the paths, what each tells, and the findings."""
     counts = report.verdicts()
     head = f"{_many(len(report.stacks), 'stack')} ({len(report.distinct())} distinct), "
     head += f"{_many(len(report.graphs), 'function graph')}: "
@@ -100,7 +114,8 @@ def _verdict(one: ExplainedStack | GraphPath) -> str:
     if not one.frames:
         return "nothing to compare"
     if one.match.verdict == "matched":
-        return f"matched, as in the model's run of {', '.join(one.match.kernels)}"
+        by = f" (scenario {one.match.stack.run.scenario})" if one.match.stack is not None else ""
+        return f"matched, as in the model's run of {', '.join(one.match.kernels)}{by}"
     if one.match.verdict == "known":
         return "known, but the model has no such stack yet"
     return f"unknown: {', '.join(one.match.unknown) or 'nothing of KVM in it'}"

@@ -3,12 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kvmmodel.explain.match import KNOWN, MATCHED, UNKNOWN, Corpus, Index, Match, index, match
+from kvmmodel.explain.match import KNOWN, MATCHED, UNKNOWN, Corpus, Match, index, match
 from kvmmodel.explain.normalise import Part, normalise, part, plain
 from kvmmodel.explain.parse import find
 from kvmmodel.explain.source import ExplainError, kernel_of
 from kvmmodel.explain.story import Finding, Seen, Story, findings, tell
 from kvmmodel.explain.text import Call, Graph, Stack
+
+# A call's name, and its distinct paths down to a leaf, each innermost first.
+Leaves = tuple[str, tuple[tuple[Part, ...], ...]]
+Matching = Callable[[tuple[Part, ...]], Match]
 
 EXPECTED = (
     "no call stack or function graph found; expected stacks as bpftrace, tracefs hist, ftrace, perf script, a folded "
@@ -18,6 +22,8 @@ EXPECTED = (
 
 @dataclass(frozen=True, slots=True)
 class ExplainedStack:
+    """A stack of the text. ``parts``: its frames that count; ``story``: what it tells; ``match``: the model, too."""
+
     stack: Stack
     number: int  # equal stacks share a number, counted from 1 in order of appearance
     parts: tuple[Part, ...]
@@ -46,6 +52,8 @@ class GraphPath:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedGraph:
+    """A function graph of the text, told path by path."""
+
     graph: Graph
     paths: tuple[GraphPath, ...]
     verdicts: dict[str, int]  # distinct paths from a root to a leaf, by verdict
@@ -53,6 +61,8 @@ class ExplainedGraph:
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """What the text holds, in its order. ``kernel`` is the release that it names, if it does."""
+
     kernel: str | None
     kernels: tuple[str, ...]  # the releases compared with
     stacks: tuple[ExplainedStack, ...]
@@ -60,39 +70,62 @@ class Report:
     findings: tuple[Finding, ...]
 
     def distinct(self) -> list[ExplainedStack]:
+        """The stacks that differ, in order of appearance."""
         return list({one.number: one for one in reversed(self.stacks)}.values())[::-1]
 
     def verdicts(self) -> dict[str, int]:
-        """How many distinct stacks have each verdict."""
+        """How many distinct stacks have each verdict: matched, known, unknown."""
         counts = dict.fromkeys((MATCHED, KNOWN, UNKNOWN), 0)
         for one in self.distinct():
             counts[one.match.verdict] += 1
         return counts
 
 
-def explain(text: str, corpus: Corpus | Callable[[], Corpus], kernel: str | None = None) -> Report:
-    """Explain every stack and function graph in `text`. ExplainError if there is none.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a text has to explain, normalised. ``kernel``: the one that it was recorded on, None if nobody says."""
 
-    A `corpus` that takes time to make may be a function; it is called only if there is something to explain.
-    """
+    kernel: str | None
+    stacks: tuple[tuple[Stack, tuple[Part, ...]], ...]
+    graphs: tuple[tuple[Graph, tuple[Leaves, ...]], ...]
+
+    def wanted(self) -> list[tuple[Part, ...]]:
+        """Each distinct stack, and each distinct path of a graph from a root to a leaf."""
+        leaves = (leaf for _, roots in self.graphs for _, paths in roots for leaf in paths)
+        return list(dict.fromkeys((*(parts for _, parts in self.stacks), *leaves)))
+
+
+def ask(text: str, kernel: str | None = None) -> Asked:
+    """Find every stack and function graph in `text`. ExplainError if there is none."""
     found = find(text)
     if not found:
         raise ExplainError("the input is empty" if not text.strip() else EXPECTED)
-    kernel = kernel or kernel_of(text)
-    where = index(corpus() if callable(corpus) else corpus, kernel)
+    stacks = tuple((one, normalise(one.frames)) for one in found if isinstance(one, Stack))
+    graphs = tuple((one, tuple(map(_paths, one.roots))) for one in found if isinstance(one, Graph))
+    return Asked(kernel or kernel_of(text), stacks, graphs)
+
+
+def answer(asked: Asked, matching: Matching, kernels: tuple[str, ...]) -> Report:
+    """Tell what was asked. `matching` says whether the model has a stack, `kernels` which releases it was run on."""
     stacks: list[ExplainedStack] = []
     numbers: dict[tuple[str, ...], int] = {}
-    stories: dict[tuple[str, ...], Story] = {}
-    for stack in found:
-        if isinstance(stack, Stack):
-            parts = normalise(stack.frames)
-            names = tuple(one.name for one in parts)
-            number = numbers.setdefault(names, len(numbers) + 1)
-            story = stories.setdefault(names, tell(names))
-            stacks.append(ExplainedStack(stack, number, parts, story, match(parts, where)))
-    graphs = [_graph(one, where) for one in found if isinstance(one, Graph)]
-    told = findings([*_seen_stacks(stacks), *_seen_graphs(graphs)], kernel)
-    return Report(kernel, tuple(where.stacks), tuple(stacks), tuple(graphs), tuple(told))
+    for stack, parts in asked.stacks:
+        names = tuple(one.name for one in parts)
+        number = numbers.setdefault(names, len(numbers) + 1)
+        stacks.append(ExplainedStack(stack, number, parts, tell(names), matching(parts)))
+    graphs = [_graph(graph, roots, matching) for graph, roots in asked.graphs]
+    told = findings([*_seen_stacks(stacks), *_seen_graphs(graphs)], asked.kernel)
+    return Report(asked.kernel, kernels, tuple(stacks), tuple(graphs), tuple(told))
+
+
+def explain(text: str, corpus: Corpus | Callable[[], Corpus], kernel: str | None = None) -> Report:
+    """Explain every stack and function graph in `text` by stacks that were emitted. ExplainError if there is none.
+
+    A `corpus` that takes time to make may be a function; it is called only if there is something to explain.
+    """
+    asked = ask(text, kernel)
+    where = index(corpus() if callable(corpus) else corpus, asked.kernel)
+    return answer(asked, lambda parts: match(parts, where), tuple(where.stacks))
 
 
 def _seen_stacks(stacks: Sequence[ExplainedStack]) -> list[Seen]:
@@ -127,20 +160,22 @@ def _weight(pair: tuple[Story, tuple[Part, ...]]) -> tuple[int, int, int]:
     return story.weight, sum(one.kvm for one in path), -len(path)
 
 
-def _graph(graph: Graph, where: Index) -> ExplainedGraph:
+def _paths(root: Call) -> Leaves:
+    return root.name, tuple(dict.fromkeys(_leaves(root)))
+
+
+def _graph(graph: Graph, roots: Sequence[Leaves], matching: Matching) -> ExplainedGraph:
     """Each root is explained by that of its paths which says most; roots with the same story are told once."""
     paths: dict[tuple[str, Story], list[tuple[Part, ...]]] = {}
     distinct: dict[tuple[Part, ...], None] = {}
-    for root in graph.roots:
-        leaves = list(dict.fromkeys(_leaves(root)))
+    for name, leaves in roots:
         distinct.update(dict.fromkeys(leaves))
         story, leaf = max(((tell(tuple(one.name for one in leaf)), leaf) for leaf in leaves), key=_weight)
-        paths.setdefault((root.name, story), []).append(leaf)
+        paths.setdefault((name, story), []).append(leaf)
     told = tuple(
-        GraphPath(root, len(leaves), leaves[0], story, match(leaves[0], where))
-        for (root, story), leaves in paths.items()
+        GraphPath(root, len(leaves), leaves[0], story, matching(leaves[0])) for (root, story), leaves in paths.items()
     )
     verdicts = dict.fromkeys((MATCHED, KNOWN, UNKNOWN), 0)
     for leaf in distinct:
-        verdicts[match(leaf, where).verdict] += 1
+        verdicts[matching(leaf).verdict] += 1
     return ExplainedGraph(graph, told, verdicts)

@@ -55,10 +55,15 @@ def _folder(path: Path) -> tuple[str, str | None]:
     return "\n".join(parts), kernel
 
 
+def is_text(text: str) -> bool:
+    """Whether this can be a text at all, or bytes that were read as one."""
+    return "\0" not in text and text.count("\ufffd") <= len(text) // 10
+
+
 def _decode(data: bytes, name: str) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", errors="replace")
     text = data.decode("utf-8-sig", errors="replace")
-    if "\0" in text or text.count("\ufffd") > len(text) // 10:
+    if not is_text(text):
         raise ExplainError(f"{name}: not a text; expected call stacks or function graphs as text")
     return text

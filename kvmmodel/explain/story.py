@@ -37,6 +37,8 @@ class FindingRule:
 
 @dataclass(frozen=True, slots=True)
 class Story:
+    """What a path tells, in sentences; ``page`` is the book's page on it, as a path of the site."""
+
     sentences: tuple[str, ...]
     page: str
     weight: int  # how many frames its rules account for
@@ -47,6 +49,7 @@ class Paths:
     rules: Mapping[str, tuple[Rule, ...]]
     findings: tuple[FindingRule, ...]
     pages: Mapping[str, str]
+    titles: Mapping[str, str]  # of the pages, with `code`
 
 
 @cache
@@ -73,7 +76,7 @@ def paths() -> Paths:
         )
         for row in data["finding"]
     )
-    return Paths(rules, findings, data["pages"])
+    return Paths(rules, findings, data["pages"], data["titles"])
 
 
 def fits(rule: Rule, frames: Sequence[str]) -> bool:
@@ -126,6 +129,8 @@ def _plainly(lead: str, frames: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """What the whole text tells: a claim, and why."""
+
     claim: str
     because: str
 

@@ -9,7 +9,7 @@ from kvmmodel.kvm import (
 from kvmmodel.kvm.errno import EAGAIN
 from kvmmodel.kvm.guest_debug import kvm_arch_vcpu_ioctl_set_guest_debug
 from kvmmodel.kvm.host_types import Suspend, Task, trace
-from kvmmodel.kvm.hyperv import kvm_hv_activate_synic
+from kvmmodel.kvm.hv_msrs import kvm_hv_activate_synic
 from kvmmodel.kvm.kvm_main import wait_for_events
 from kvmmodel.kvm.lapic.accept import kvm_inject_nmi
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
@@ -142,7 +142,8 @@ def __set_sregs(vcpu: KvmVcpu, cr8: int) -> None:
 @kernel(X86, since="5.15")  # split off by the patch for KVM_SET_SREGS2, posted in 2021
 def __set_sregs_common(vcpu: KvmVcpu, cr8: int) -> None:
     kvm_set_cr8(vcpu, cr8)
-    kvm_lapic_update_cr8_intercept(vcpu)
+    if not vcpu.kvm.host.has("cr8_recomputed_on_ppr"):
+        kvm_lapic_update_cr8_intercept(vcpu)
 
 
 def get_mp_state(vcpu: KvmVcpu) -> str:

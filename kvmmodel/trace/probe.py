@@ -1,17 +1,19 @@
 """Probes on every modelled kernel function: what kprobes and the function graph tracer are to a real kernel.
 
-Slow: for tools, not for long runs. Python's profiler calls back at each entry and return, also of generators.
+Slow: for tools, not for long runs. Python calls back at each entry and return, also of generators: from 3.12 on for the
+modelled functions alone (sys.monitoring), before for every function (its profiler, three times as slow).
 """
 
 from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from types import FrameType
+from types import CodeType, FrameType
+from typing import Any
 
 from kvmmodel.kvm.names import BOUNDARIES, FUNCTIONS, KernelFunction
 
@@ -40,6 +42,7 @@ class Probe:
     root: str | None = None
     graphs: list[Call] = field(default_factory=list)
     top: Node = field(default_factory=Node)
+    new: list[Node] = field(default_factory=list)  # in the order in which they first came; whoever reads may empty it
     at: list[Node] = field(default_factory=list)  # the stack of each function that is entered and not left
     open: list[tuple[FrameType, Call]] = field(default_factory=list)
     functions: dict[int, KernelFunction] = field(default_factory=lambda: {id(c): f for c, f in FUNCTIONS.items()})
@@ -50,12 +53,13 @@ class Probe:
         found, left = set(), list(self.top.inner.values())
         while left:
             node = left.pop()
-            found.add(_path(node))
+            found.add(path(node))
             left += node.inner.values()
         return found
 
 
-def _path(node: Node | None) -> tuple[KernelFunction, ...]:
+def path(node: Node | None) -> tuple[KernelFunction, ...]:
+    """A node's stack, innermost first."""
     path = []
     while node is not None and node.function is not None:
         path.append(node.function)
@@ -63,23 +67,43 @@ def _path(node: Node | None) -> tuple[KernelFunction, ...]:
     return tuple(path)
 
 
-def _note_stacks(seen: Probe, frame: FrameType, what: str, _: object) -> None:
+def _entered(seen: Probe, code: CodeType, *_: object) -> None:
     """A stack is its outer one's node and one function more, so nobody walks the frames."""
-    code = id(frame.f_code)  # a code object's own hash is slow
-    function = seen.functions.get(code)
-    if function is None and code not in seen.boundaries:
+    function = seen.functions.get(id(code))  # a code object's own hash is slow
+    if function is None:  # a kernel stack ends here
+        seen.at.append(seen.top)
         return
-    if what == "call":
-        if function is None:  # a kernel stack ends here
-            seen.at.append(seen.top)
-            return
-        outer = seen.at[-1] if seen.at else seen.top
-        node = outer.inner.get(function)
-        if node is None:
-            node = outer.inner[function] = Node(outer, function)
-        seen.at.append(node)
-    elif what == "return" and seen.at:
+    outer = seen.at[-1] if seen.at else seen.top
+    node = outer.inner.get(function)
+    if node is None:
+        node = outer.inner[function] = Node(outer, function)
+        seen.new.append(node)
+    seen.at.append(node)
+
+
+def _left(seen: Probe, *_: object) -> None:
+    if seen.at:
         seen.at.pop()
+
+
+def _left_by_exception(seen: Probe, code: CodeType, *_: object) -> None:
+    """This comes for every function, not only for those that are watched."""
+    if id(code) in seen.functions or id(code) in seen.boundaries:
+        _left(seen)
+
+
+def _entered_by_exception(seen: Probe, code: CodeType, *_: object) -> None:
+    if id(code) in seen.functions or id(code) in seen.boundaries:
+        _entered(seen, code)
+
+
+def _note_stacks(seen: Probe, frame: FrameType, what: str, _: object) -> None:
+    code = frame.f_code
+    if id(code) in seen.functions or id(code) in seen.boundaries:
+        if what == "call":
+            _entered(seen, code)
+        elif what == "return":
+            _left(seen)
 
 
 def _note_graph(seen: Probe, frame: FrameType, what: str, _: object) -> None:
@@ -100,20 +124,66 @@ def _note_graph(seen: Probe, frame: FrameType, what: str, _: object) -> None:
 
 
 @contextmanager
-def probe(root: str | None = None) -> Iterator[Probe]:
-    """Probe everything that runs inside the with statement, in this thread.
+def probe(root: str | None = None, *, go_on: Probe | None = None) -> Iterator[Probe]:
+    """Probe everything that runs inside the with statement, in this thread. ``go_on``: add to that probe's stacks.
 
     Nothing is collected meanwhile: a vCPU's generators that are thrown away half done run once more, to be closed, and
     would leave stacks that no kernel ever had.
     """
-    made = Probe(root)
-    note = _note_stacks if root is None else _note_graph
-    before, collecting = sys.getprofile(), gc.isenabled()
+    made = Probe(root) if go_on is None else go_on
+    made.at.clear()
+    collecting = gc.isenabled()
     gc.disable()
-    sys.setprofile(partial(note, made))
+    stop = _profile(partial(_note_graph, made)) if root is not None else _watch_stacks(made)
     try:
         yield made
     finally:
-        sys.setprofile(before)
+        stop()
         if collecting:
             gc.enable()
+
+
+def _profile(note: Callable[[FrameType, str, Any], object]) -> Callable[[], None]:
+    before = sys.getprofile()
+    sys.setprofile(note)
+    return partial(sys.setprofile, before)
+
+
+def _watch_stacks(seen: Probe) -> Callable[[], None]:
+    """Begin; what is returned ends it."""
+    tool = _free_tool()
+    return _profile(partial(_note_stacks, seen)) if tool is None else _monitor(seen, tool)
+
+
+def _free_tool() -> int | None:
+    monitoring: Any = getattr(sys, "monitoring", None)
+    if monitoring is None:
+        return None
+    return next((number for number in (3, 4) if monitoring.get_tool(number) is None), None)
+
+
+def _monitor(seen: Probe, tool: int) -> Callable[[], None]:
+    monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
+    on = monitoring.events
+    enter, leave = on.PY_START | on.PY_RESUME, on.PY_RETURN | on.PY_YIELD
+    calls: dict[int, Callable[..., None]] = {
+        on.PY_START: _entered, on.PY_RESUME: _entered, on.PY_THROW: _entered_by_exception,
+        on.PY_RETURN: _left, on.PY_YIELD: _left, on.PY_UNWIND: _left_by_exception,
+    }  # fmt: skip
+    codes = (*FUNCTIONS, *BOUNDARIES)
+    monitoring.use_tool_id(tool, "kvmmodel probe")
+    for event, call in calls.items():
+        monitoring.register_callback(tool, event, partial(call, seen))
+    for code in codes:
+        monitoring.set_local_events(tool, code, enter | leave)
+    monitoring.set_events(tool, on.PY_UNWIND | on.PY_THROW)  # these two are of all functions or of none
+
+    def stop() -> None:
+        monitoring.set_events(tool, 0)
+        for code in codes:
+            monitoring.set_local_events(tool, code, 0)
+        for event in calls:
+            monitoring.register_callback(tool, event, None)
+        monitoring.free_tool_id(tool)
+
+    return stop

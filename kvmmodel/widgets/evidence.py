@@ -55,30 +55,39 @@ def draw(
     ``outside`` names functions that the model does not claim to have, such as a scheduler's: listed, not counted.
     """
     rows = align(recorded, model)
-    counted = [r for r in rows if r.recorded is not None and (r.model or name_of(r.recorded) not in outside)]
-    matched = sum(1 for r in counted if r.model)
+    verdict = _verdict(rows, outside)
+    shown = table(rows, caption, model_caption, outside)
+    return el("section", verdict, shown, el("p", _NOTE, class_="km-note"), class_="km km-evidence")
+
+
+def table(rows: Sequence[Row], caption: str, model_caption: str = "", outside: Collection[str] = ()) -> str:
+    """Both stacks, frame beside frame."""
     head = el("tr", _column("Recorded", caption), '<td role="cell"></td>', _column("Model", model_caption), role="row")
     body = [_line(row, outside) for row in rows]
-    table = el(
+    return el(
         "table", el("thead", head, role="rowgroup"), el("tbody", *body, role="rowgroup"), class_="km-ev", role="table"
     )
-    verdict = _verdict(rows, matched, len(counted))
-    return el("section", verdict, table, el("p", _NOTE, class_="km-note"), class_="km km-evidence")
+
+
+def counts(rows: Sequence[Row], outside: Collection[str] = ()) -> tuple[int, int, str]:
+    """How many recorded frames match, of how many; and in words what more the model has, "" if nothing."""
+    counted = [r for r in rows if r.recorded is not None and (r.model or name_of(r.recorded) not in outside)]
+    folded = sum(1 for r in rows if r.recorded is None and r.model and r.model.folded)
+    silent = sum(1 for r in rows if r.recorded is None and r.model and not r.model.folded)
+    more = [f"{folded} more in the model, folded by the compiler"] if folded else []
+    more += [f"{silent} of the model not in the recording"] if silent else []
+    return sum(1 for r in counted if r.model), len(counted), "; ".join(more)
 
 
 def _column(title: str, caption: str) -> str:
     return f'<th scope="col" role="columnheader">{title}<small>{rich(caption)}</small></th>'
 
 
-def _verdict(rows: Sequence[Row], matched: int, total: int) -> str:
-    folded = sum(1 for r in rows if r.recorded is None and r.model and r.model.folded)
-    silent = sum(1 for r in rows if r.recorded is None and r.model and not r.model.folded)
-    more = [f"{folded} more in the model, folded by the compiler"] if folded else []
-    more += [f"{silent} of the model not in the recording"] if silent else []
+def _verdict(rows: Sequence[Row], outside: Collection[str]) -> str:
+    matched, total, more = counts(rows, outside)
     mark = icon("eoi") if matched == total else icon("no", css="km-bad")
-    words = f"{matched} of {total} recorded frames matched"
-    rest = f" <span>{'; '.join(more)}</span>" if more else ""
-    return f'<p class="km-found">{mark}<b>{words}</b>{rest}</p>'
+    rest = f" <span>{more}</span>" if more else ""
+    return f'<p class="km-found">{mark}<b>{matched} of {total} recorded frames matched</b>{rest}</p>'
 
 
 def _line(row: Row, outside: Collection[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import ipywidgets
@@ -19,10 +18,9 @@ from kvmmodel.widgets.glyphs import icon
 from kvmmodel.widgets.inhibit_run import SWITCHES, Board, Moment, board
 from kvmmodel.widgets.page import Html, badges
 from kvmmodel.widgets.parts import Choice
-from kvmmodel.widgets.svg import el, esc, rich
+from kvmmodel.widgets.svg import coded, el, esc, rich
 
 KERNEL = "6.18"
-NAME = re.compile(r"\w+_\w+(\(\w+\))?")
 TRACEPOINTS = ("kvm_apicv_inhibit_changed", "kvm_apicv_update_request")
 FEW = 4  # moments that fit side by side
 COUNT = (
@@ -52,7 +50,7 @@ def draw(made: Board) -> str:
         mask(made.reasons, made.mask, made.host.kernel.has("inhibit_trace_names")),
         *(opened(one, own=one.id in made.own) for one in shown),
         el("h4", "How it came about", class_="km-part"),
-        _moments(made),
+        moments(made),
         el("h4", f"{'The others' if shown else 'The reasons'}, all clear", class_="km-part"),
         _clear(clear),
     ]
@@ -111,28 +109,24 @@ def mask(known: tuple[Reason, ...], value: int, named: bool) -> str:
     return caption + el("div", el("ol", *cells, class_="km-mask", aria_hidden="true"), role="img", aria_label=words)
 
 
-def opened(one: Reason, *, own: bool = False) -> str:
-    """A reason that is set: why it inhibits, who sets and clears it, and what to change."""
+def opened(one: Reason, *, own: bool = False, heading: str = "h4") -> str:
+    """A reason that is set: why it inhibits, who sets and clears it, and what to change; ``heading`` is its element."""
     place = f"number {one.bit}, in no mask" if own else f"bit {one.bit}"
-    title = el("h4", rich(f"`{one.name}`, {place}: {one.short}"))
-    why = [f"<b>Why it inhibits.</b> {rich(one.why)}", f"<b>Set by</b> {_code(one.set_by)}"]
-    why.append(f"<b>Cleared by</b> {_code(one.cleared_by)}")
+    title = el(heading, rich(f"`{one.name}`, {place}: {one.short}"))
+    why = [f"<b>Why it inhibits.</b> {rich(one.why)}", f"<b>Set by</b> {coded(one.set_by)}"]
+    why.append(f"<b>Cleared by</b> {coded(one.cleared_by)}")
     if one.options:
         change = ["<b>Change</b> one of these:", *(el("div", esc(option), class_="km-cmd") for option in one.options)]
     else:
-        change = [f"<b>To change it:</b> {_code(one.avoid)}."]
-    change.append(f"<b>Comes from</b> {_code(one.trigger)}.")
+        change = [f"<b>To change it:</b> {coded(one.avoid)}."]
+    change.append(f"<b>Comes from</b> {coded(one.trigger)}.")
     left = el("div", *(f"<p>{text}.</p>" if not text.endswith(".") else f"<p>{text}</p>" for text in why))
     right = el("div", *(text if text.startswith("<div") else f"<p>{text}</p>" for text in change))
     return el("div", title, left, right, class_="km-set")
 
 
-def _code(text: str) -> str:
-    """Names with an underscore, within a sentence of the facts, as code."""
-    return rich(NAME.sub(r"`\g<0>`", text))
-
-
-def _moments(made: Board) -> str:
+def moments(made: Board) -> str:
+    """How it came about: the mask after each step, and who changed it."""
     known = {one.id: one for one in made.reasons}
 
     def item(moment: Moment) -> str:
@@ -164,7 +158,7 @@ def decoded(value: int | str, kernel: str = KERNEL) -> Html:
         raise ValueError(f"no mask in {value!r}: expected a number as a trace prints it, such as '0x200'") from None
     found = release(kernel)
     names, known = decode(found, number), reasons(found)
-    on = [opened(one) for one in known if one.name in names]
+    on = [opened(one, heading="h3") for one in known if one.name in names]
     where = el("p", rich(f"Kernel {found.release}"), class_="km-sub")
     cells = mask(known, number, found.has("inhibit_trace_names"))
     return Html(parts.styled(el("section", where, cells, *on, class_="km km-static km-board")))
@@ -175,7 +169,7 @@ def reasons_table(kernel: str = KERNEL) -> Html:
     rows = []
     for one in reasons(release(kernel)):
         place = "vCPU" if one.scope == "vCPU" else str(one.bit)
-        cells = (el("td", rich(f"`{one.name}`")), el("td", _code(one.trigger)), el("td", _code(one.avoid)))
+        cells = (el("td", rich(f"`{one.name}`")), el("td", coded(one.trigger)), el("td", coded(one.avoid)))
         rows.append(el("tr", el("th", place, scope="row"), *cells))
     head = el("tr", *(el("th", name, scope="col") for name in ("bit", "reason", "comes from", "instead")))
     return Html(el("table", el("thead", head), el("tbody", *rows), class_="km-table km-tight"))
@@ -202,7 +196,7 @@ class InhibitBoard(ipywidgets.VBox):  # type: ignore[misc]
         self.board: Board | None = None
         self.error: str | None = None
         names = tuple((name, name) for name in series())
-        self._kernel = parts.toggles(Choice("kernel", "Kernel", names, kernel))
+        self._kernel = parts.control(Choice("kernel", "Kernel", names, kernel))
         self._switches = {s.key: self._switch(s.label, s.on) for s in SWITCHES}
         self._head, self._figure = parts.html("head"), parts.html("figure")
         style = [parts.html("css", f"<style>{parts.css()}</style>")] if css else []

@@ -36,20 +36,20 @@ CPUS = (
 )
 MINE, UNBROKEN = "the choices below", "nothing"
 HOST = (
-    Choice("cpu", "Processor", CPUS, "zen4", many=True),
-    Choice("kernel", "Kernel", tuple((name, name) for name in lab_run.kernels()), "7.3", many=True),
+    Choice("cpu", "Processor", CPUS, "zen4", menu=True),
+    Choice("kernel", "Kernel", tuple((name, name) for name in lab_run.kernels()), "7.3", menu=True),
     Choice("avic", "avic", (("release’s default", "auto"), ("off", "off"), ("on", "on"))),
     Choice("ipiv", "enable_ipiv", (("default", "default"), ("N", "off"))),
     Choice("iommu", "IOMMU", (("vapic", "vapic"), ("legacy", "legacy"), ("none", "none"))),
 )
 WRITES = (
-    Choice("source", "Source", SOURCES, many=True),
+    Choice("source", "Source", SOURCES, menu=True),
     Choice("state", "Its target", STATES),
     Choice("apic", "Guest’s APIC", APICS),
-    Choice("inhibit", "Inhibit", INHIBITS, many=True),
+    Choice("inhibit", "Inhibit", INHIBITS, menu=True),
 )
-START = Choice("start", "Start from", ((MINE, ""), *((name, name) for name in names())), "", many=True)
-RULE = Choice("rule", "Broken on purpose", ((UNBROKEN, ""), *((rule, rule) for rule in BREAKABLE)), "", many=True)
+START = Choice("start", "Start from", ((MINE, ""), *((name, name) for name in names())), "", menu=True)
+RULE = Choice("rule", "Broken on purpose", ((UNBROKEN, ""), *((rule, rule) for rule in BREAKABLE)), "", menu=True)
 FOLLOW = Choice(
     "follow", "Follow", (*((str(n), n) for n in range(1, 7)), ("all of vCPU 0", "vcpu0"), ("all of vCPU 1", "vcpu1"))
 )
@@ -71,7 +71,7 @@ class DeliveryLab(ipywidgets.VBox):  # type: ignore[misc]
 
     def __init__(self, *, css: bool = True) -> None:
         self._with_css, self._quiet = css, False
-        self._choices = {c.key: parts.toggles(c) for c in (*HOST, START, *WRITES, RULE, FOLLOW)}
+        self._choices = {c.key: parts.control(c) for c in (*HOST, START, *WRITES, RULE, FOLLOW)}
         self._params = parts.text("params", "More parameters", placeholder="vgif=0 halt_poll_ns=0")
         self._file = parts.text("file", "The scenario’s file", ROWS)
         self._run = parts.act("run", "Run", "Run the file as it stands")

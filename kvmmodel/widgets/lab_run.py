@@ -37,7 +37,7 @@ COLUMNS = 4  # of the bill
 MODES = {"off": "off", "xavic": "xAVIC", "x2avic": "x2AVIC", "hybrid": "hybrid AVIC"}
 ASKED = {"auto": None, "on": True, "off": False}
 KNOWN = Badge("inferred", "the model's run of this file, which nobody recorded")
-AVIC = Badge("manual", "AVIC: AMD APM 15.29, second hand")
+AVIC = Badge("manual", "AVIC: AMD APM 15.29")
 
 
 class Enough(Exception):

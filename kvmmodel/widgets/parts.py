@@ -23,14 +23,16 @@ class Refused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A question with few answers, or ``many``. ``options`` are (label, value) with hashable values. No ``default``:
-    the first."""
+    """A question with few answers. ``options`` are (label, value) with hashable values. No ``default``: the first.
+
+    ``menu``: there are many answers, so they stand in a list that opens.
+    """
 
     key: str
     label: str
     options: tuple[tuple[str, Any], ...]
     default: Any = None
-    many: bool = False
+    menu: bool = False
 
     def start(self) -> Any:
         """The value to begin with. Errors: ValueError if ``default`` is not among the options."""
@@ -88,9 +90,9 @@ def button(key: str, tooltip: str) -> Any:
     return button
 
 
-def toggles(choice: Choice) -> Any:
-    """The control of a choice: buttons that show all answers, or a list to open if there are many."""
-    kind = ipywidgets.Dropdown if choice.many else ipywidgets.ToggleButtons
+def control(choice: Choice) -> Any:
+    """The control of a choice: buttons that show all answers, or a menu."""
+    kind = ipywidgets.Dropdown if choice.menu else ipywidgets.ToggleButtons
     widget = kind(options=list(choice.options), value=choice.start(), description=choice.label, tooltip=choice.label)
     widget.add_class(f"km-choice-{choice.key}")
     return widget

@@ -1,4 +1,4 @@
-"""The explorer of the page on PV EOI: who ends an interrupt, with AVIC off, inhibited and on."""
+"""The explorer of the page on PV EOI: who ends an interrupt, with AVIC off, inhibited, on, and on without x2AVIC."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kvmmodel.widgets.page import Html
 from kvmmodel.widgets.stepper import Choice, Stepper, stepper
 from kvmmodel.widgets.svg import el
 
-AVICS = (("off", "off"), ("inhibited", "inhibited"), ("on", "on"))
+AVICS = (("off", "off"), ("inhibited", "inhibited"), ("on", "on"), ("hybrid", "hybrid"))
 WAYS = (("PV EOI offered", "paravirtual"), ("not offered", "register"))
 VECTORS = (
     ("edge, an MSI", "edge"),
@@ -40,9 +40,9 @@ def _scenario(vector: str, way: str) -> Scenario:
 
 
 def pv_eoi_run(vector: str, avic: str, way: str, kernel: str = "6.12", broken: bool = False) -> Vm:
-    """The run. ``avic`` inhibited: by a PIT with reinjection, as QEMU has it. ``broken``: PV EOI is armed though
-    another vector waits."""
-    host = Host(kernel=kernel, avic=avic != "off")
+    """The run. ``avic`` inhibited: by a PIT with reinjection, as QEMU has it; hybrid: on a processor without x2AVIC,
+    which the x2APIC guest would need. ``broken``: PV EOI is armed though another vector waits."""
+    host = Host(cpu="zen2" if avic == "hybrid" else "zen4", kernel=kernel, avic=avic != "off")
     rules = ("pv-eoi-always-armed",) if broken else ()
     if avic == "inhibited":
         return run(_scenario(vector, way), host, broken=rules, pit="reinject")
@@ -78,7 +78,8 @@ def pv_eoi_story(
 
 def _avic(vm: Vm, avic: str) -> str:
     reasons = ", ".join(f"`{reason}`" for reason in sorted(vm.inhibits))
-    return {"off": "`avic=0`", "on": "`avic=1`"}.get(avic, f"`avic=1`, inhibited by {reasons}")
+    active = {"off": "`avic=0`", "on": "`avic=1`", "hybrid": "`avic=1`, no x2AVIC"}
+    return active.get(avic, f"`avic=1`, inhibited by {reasons}")
 
 
 def _verdict(told: Story, vector: str, way: str, avic: str) -> str:
@@ -92,7 +93,7 @@ def _verdict(told: Story, vector: str, way: str, avic: str) -> str:
         )
     if way == "register":
         return "Nothing lost. The guest was not offered PV EOI, so there is no bit to arm."
-    if avic == "on":
+    if avic in ("on", "hybrid"):
         return "Nothing lost. With AVIC active the ISR's cached top is unknown as well, which is enough to refuse."
     if vector == "level":
         return "Nothing lost. The vector is the I/O APIC's, which is enough to refuse."
@@ -130,7 +131,7 @@ def ended(vector: str, avic: str, way: str, kernel: str = "6.12") -> tuple[int, 
 
 
 def pv_eoi_ends(kernel: str = "6.12") -> Html:
-    """For each vector and way: who ends it with AVIC off, inhibited and on, and whether that takes an exit."""
+    """For each vector and way: who ends it with AVIC off, inhibited, on and hybrid, and whether that takes an exit."""
     names = ("vector", "PV EOI", *(label for label, _ in AVICS))
     rows = []
     for label, vector in VECTORS:
@@ -155,7 +156,7 @@ def pv_eoi_traces(kernel: str = "6.12") -> Html:
     for label, vector in VECTORS:
         if vector == "two":
             continue  # its last EOI has no exit after it, so KVM never hears of it
-        for _, avic in AVICS[::2]:
+        for _, avic in (choice for choice in AVICS if choice[1] != "inhibited"):
             events = pv_eoi_run(vector, avic, "paravirtual", kernel).trace.events
             traps = [event for event in events if isinstance(event, ev.KvmAvicUnacceleratedAccess)]
             counts = (

@@ -28,7 +28,8 @@ def stepper(
     css: bool = True,
     above: Callable[..., str] | None = None,
 ) -> Stepper:
-    """The widget over the runs that ``build`` makes. ``break_it`` names the rule that the switch removes, if any.
+    """The widget over the runs that ``build`` makes, a story for the values chosen. ``break_it``: the rule that the
+    switch removes, if any.
 
     ``css=False`` leaves the style sheet out, for pages that link it. ``above`` draws what stands between the choices
     and the run, as HTML, from the choices' values.
@@ -56,7 +57,7 @@ class Stepper(ipywidgets.VBox):  # type: ignore[misc]
         self.story: Story | None = None
         self.index = 0
         self.error: str | None = None
-        self._choices = {c.key: parts.toggles(c) for c in choices}
+        self._choices = {c.key: parts.control(c) for c in choices}
         self._break = parts.switch(break_it) if break_it is not None else None
         self._head, self._figure, self._count, self._track = (
             parts.html(c) for c in ("head", "figure", "count", "track")

@@ -12,6 +12,7 @@ from kvmmodel.trace.story import Story
 
 T = TypeVar("T")
 
+_NAME = re.compile(r"\w+_\w+(\(\w+\))?")
 _EMPTY = frozenset({"path", "rect", "circle", "wbr", "br"})
 _NARROW = frozenset("iljtfrI.,:;|!'()[]/ `·")
 _WIDE = frozenset("mwMW@%…")
@@ -58,6 +59,11 @@ def plain(text: str) -> str:
 def rich(text: str) -> str:
     """Text with `code` as HTML; long names may break after an underscore."""
     return "".join(el("code", breakable(part)) if code else esc(part) for part, code in runs(text))
+
+
+def coded(text: str) -> str:
+    """A sentence of the facts as HTML: names with an underscore are code."""
+    return rich(_NAME.sub(r"`\g<0>`", text))
 
 
 def breakable(name: str) -> str:

@@ -223,3 +223,14 @@ def test_the_kernel_that_a_text_names(text: str, kernel: str | None) -> None:
 )
 def test_the_stacks_of_the_notes_lead_to_their_pages(frames: str, page: str) -> None:
     assert tell(tuple((frames + TAIL).split())).page == page
+
+
+BOOK = Path(__file__).parents[2] / "book"
+
+
+def test_every_page_that_a_story_names_is_in_the_book_and_has_its_heading() -> None:
+    known = paths()
+    assert set(known.pages.values()) == set(known.titles)
+    for page, title in known.titles.items():
+        source = (BOOK.parent / page).with_suffix(".md").read_text(encoding="utf-8")
+        assert f"\n# {title}\n" in source, page

@@ -90,6 +90,29 @@ def test_cr8_and_tpr_are_one(cr8):
     assert vcpu.guest.read_cr8() == 15 - cr8
 
 
+def _page(vcpu, tpr):
+    """The vCPU's page with this TPR, the APIC disabled by SVR, and 0x41 in IRR."""
+    page = bytearray(vcpu.get_lapic())
+    page[0x80], page[0xF0:0xF4] = tpr, (0xFF).to_bytes(4, "little")
+    page[0x200:0x280] = bytes(0x80)
+    page[0x220] = 1 << 1
+    return bytes(page)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stays"), [("6.1", False), ("6.12.95", False), ("6.12", True), ("6.18", False), ("7.2", True)]
+)
+def test_set_lapic_computes_the_intercept_itself_until_the_ppr_does(kernel, stays):
+    """source 6.1.176, 6.12.117, 7.2.13: apic_update_ppr asks for an event pass; a disabled APIC gets none."""
+    made = booted(kernel=kernel)
+    vcpu = made.vcpus[0]
+    vcpu.guest.cli()
+    for tpr in (0x50, 0):
+        vcpu.set_lapic(_page(vcpu, tpr))
+        vcpu.guest.vmmcall(1, 0, 0, 0, 0)
+    assert intercepted(made) is stays
+
+
 def test_a_linux_guest_never_has_its_cr8_intercepted():
     """source 6.18: TPR stays 0x10, vectors are 0x20 and up."""
     made = booted(2)

@@ -58,11 +58,20 @@ def test_with_avic_active_the_bit_is_never_set_and_the_register_does_it(vector, 
 @pytest.mark.parametrize("vector", [vector for _, vector in VECTORS])
 def test_no_stack_with_avic_active_has_an_eoi_below_the_bits_check(vector):
     """The notes' stack, apic_set_eoi under kvm_lapic_sync_from_vapic, thus says that AVIC was not active."""
-    for avic, may in (("off", True), ("inhibited", True), ("on", False)):
+    for avic, may in (("off", True), ("inhibited", True), ("on", False), ("hybrid", False)):
         records = pv_eoi_run(vector, avic, "paravirtual").trace.records
         stacks = [{f.name for f in record.stack} for record in records]
         found = any({"apic_set_eoi", "kvm_lapic_sync_from_vapic"} <= stack for stack in stacks)
         assert found is (may and vector == "edge")
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("vector", [vector for _, vector in VECTORS])
+def test_the_hybrid_has_neither_the_bit_nor_the_hardware(vector, kernel):
+    """source: the caches are pinned as with AVIC; x2APIC MSRs stay intercepted without x2AVIC."""
+    for way in ("paravirtual", "register"):
+        assert ended(vector, "hybrid", way, kernel)[:3] == (0, len(FOLLOWED[vector]), 0)
+    assert "kvm_avic_unaccelerated_access" not in kinds(vector, "hybrid", kernel=kernel)
 
 
 def test_inhibited_is_as_off_and_says_by_what():
@@ -115,7 +124,7 @@ def test_late_is_not_lost():
 
 
 @pytest.mark.parametrize(
-    ("vector", "avic", "way"), [c for c in EVERY if c[0] != "two" or c[1] == "on" or c[2] == "register"]
+    ("vector", "avic", "way"), [c for c in EVERY if c[0] != "two" or c[1] in ("on", "hybrid") or c[2] == "register"]
 )
 def test_elsewhere_the_rule_is_not_missed(vector, avic, way):
     assert pv_eoi_story(vector, avic, way, broken=True).verdict.startswith("Nothing lost.")
@@ -131,7 +140,7 @@ def test_the_bit_follows_the_inhibit(kernel):
 
 def test_the_tables_have_a_row_for_each_case():
     assert pv_eoi_ends().count("<tr>") == 1 + len(VECTORS) * len(WAYS)
-    assert pv_eoi_traces().count("<tr>") == 1 + 3 * 2
+    assert pv_eoi_traces().count("<tr>") == 1 + 3 * 3
 
 
 def test_the_explorer_starts_with_an_edge_and_avic_on():

@@ -49,8 +49,8 @@ export class Reader {
   }
 }
 
-/** Apply one after the other; `settled` resolves when Python has done what a change leads to. */
-export async function apply(wishes, rootsOf, settled) {
+/** Apply one after the other; `settled` resolves when Python has done what a change leads to; `set` gets each changed model. */
+export async function apply(wishes, rootsOf, settled, set = () => {}) {
   for (const { box, path, changes, click } of wishes) {
     const model = find(await rootsOf(box), path);
     if (!model) continue;   // the live page looks different: nothing to apply to
@@ -59,6 +59,7 @@ export async function apply(wishes, rootsOf, settled) {
       const known = Object.fromEntries(Object.entries(changes).filter(([key]) => model.has(key)));
       model.set(known);
       model.save_changes();
+      set(model);
     }
     await settled();
   }

@@ -6,6 +6,7 @@ import { Kernel, Stopped } from './kernel.js';
 import { Links } from './link.js';
 import { apply } from './reader.js';
 import { faultyFile } from './support.js';
+import { commitTyping, keepTyping } from './typing.js';
 
 const SLOW = 700;   // ms of silence before the bar says that Python is busy
 
@@ -80,9 +81,10 @@ export class Session {
 
   async #restoreReader(settled) {
     const reader = await this.reader;
+    if (reader) commitTyping();
     const wishes = reader?.wishes() ?? [];
     const rootsOf = async box => (await this.cells.find(cell => cell.box === box)?.area.roots()) ?? [];
-    await apply(wishes, rootsOf, settled);
+    await apply(wishes, rootsOf, settled, model => this.links.written.add(model));   // a text before Python was there
   }
 
   /** The widgets of all cells, in the order of the page. */
@@ -101,10 +103,12 @@ export class Session {
   async #show() {
     if (this.shown === this.manager) return;
     // Widgets go before their places in the page do; a stopped run's were left in view until now.
+    const goOn = keepTyping();
     await (this.shown ? this.shown.dispose() : this.dropStatic());
     this.shown = this.manager;
     this.reader = null;   // from here on the live widgets hold what the reader sets
     for (const cell of this.cells) cell.area?.reveal();
+    goOn();
   }
 
   #live(failed, stale = '') {

@@ -10,6 +10,7 @@ export function onTouch(start) {
     if (event.pointerType !== 'touch' && inStatic(event) && event.target.closest(USED)) start();
   }, true);
   document.addEventListener('click', event => { if (inStatic(event)) start(); }, true);
+  document.addEventListener('input', event => { if (inStatic(event)) start(); }, true);   // a text, pasted or typed
   document.addEventListener('keydown', event => {
     if (inStatic(event) && KEYS.has(event.key) && !event.ctrlKey && !event.altKey && !event.metaKey) start();
   }, true);

@@ -245,4 +245,5 @@ def kvm_apic_set_state(vcpu: KvmVcpu, page: bytes) -> None:
     if vcpu.kvm.ioapic is not None:
         kvm_rtc_eoi_tracking_restore_one(vcpu)
     apic.arb_prio = 0
-    kvm_lapic_update_cr8_intercept(vcpu)
+    if not vcpu.kvm.host.has("cr8_recomputed_on_ppr"):  # since then the one in apic_update_ppr has to do
+        kvm_lapic_update_cr8_intercept(vcpu)

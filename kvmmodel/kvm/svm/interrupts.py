@@ -19,7 +19,7 @@ from kvmmodel.silicon.vmcb import SVM_EXIT_WRITE_CR8
 FILE = "arch/x86/kvm/svm/svm.c"
 
 
-@kernel(FILE)
+@kernel(FILE, since="6.1")  # 5.10 and 5.15: svm_deliver_avic_intr, see below
 def svm_deliver_interrupt(apic: KvmLapic, delivery_mode: int, trig_mode: int, vector: int) -> None:
     """IRR first, a full barrier, then look where the target is: either it sees the IRR or we see its mode."""
     kvm_lapic_set_irr(vector, apic)
@@ -27,7 +27,7 @@ def svm_deliver_interrupt(apic: KvmLapic, delivery_mode: int, trig_mode: int, ve
     svm_complete_interrupt_delivery(apic.vcpu, delivery_mode, trig_mode, vector)
 
 
-@kernel(FILE)
+@kernel(FILE, since="6.1")  # 5.10 and 5.15: svm_deliver_avic_intr, see below
 def svm_complete_interrupt_delivery(vcpu: KvmVcpu, delivery_mode: int, trig_mode: int, vector: int) -> None:
     """Without AVIC: have KVM look at the IRR in the next event pass, and get the vCPU there.
 
