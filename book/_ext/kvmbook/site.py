@@ -16,7 +16,9 @@ def address() -> str:
     url = os.environ.get("BOOK_URL", "").strip() or HERE
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-        raise ValueError(f"BOOK_URL is {url!r}; an address is needed that begins with https:// or http://, with the book's folder at the end")
+        raise ValueError(
+            f"BOOK_URL is {url!r}; expected an address that begins with https:// and ends with the book's folder"
+        )
     return url.rstrip("/") + "/"
 
 
