@@ -17,8 +17,8 @@ from kvmmodel.facts import inhibits, load, told
 from kvmmodel.facts.functions import FUNCTIONS, Function
 from kvmmodel.facts.names import Name, names
 from kvmmodel.facts.open_points import open_points
-from kvmmodel.facts.params import AUTO
-from kvmmodel.facts.releases import Change, changes, kernel, series
+from kvmmodel.facts.params import AUTO, kind_of
+from kvmmodel.facts.releases import Change, changes, kernel, series, version
 from kvmmodel.kvm import ioctl, vcpu_ioctl  # noqa: F401 -- registers the model's functions
 from kvmmodel.kvm.names import FUNCTIONS as MODELLED
 
@@ -76,26 +76,29 @@ def _about(function: Function, modelled: bool) -> str:
 
 def _parameters(_: str) -> Iterator[Row]:
     for name, row in load("params").items():
-        kinds = _spans(row["type"], row.get("until"), _type)
-        defaults = _spans(row["default"], row.get("until"), _value)
+        held = [line for line in series() if kind_of(name, kernel(line)) is not None]
+        kinds = {line: "bool or auto" if (kind := kind_of(name, kernel(line))) == AUTO else kind for line in held}
+        defaults = {line: told.default(name, line) for line in held}
+        gone = f", gone in {row['until']}" if "until" in row else ""
         taints = "; setting it taints the kernel" if row.get("unsafe") else ""
-        lines = [f"{row['does'].capitalize()}.", f"{row['module']}; {told.since(name)}", f"type: {kinds}"]
-        yield _row(names()[name], [*lines, f"default: {defaults}{taints}"])
+        lines = [_sentence(row["does"]), f"{row['module']}; {told.since(name)}{gone}", f"type: {_spans(kinds)}"]
+        yield _row(names()[name], [*lines, f"default: {_spans(defaults)}{taints}"])
 
 
-def _spans(by_series: dict[str, Any], until: str | None, spell: Callable[[Any], str]) -> str:
-    """One value alone stands without its releases: those of the parameter are told beside it."""
-    spans = [(when, spell(value)) for when, value in told.by_span(by_series, until)]
-    return "; ".join(f"{value} {when}" for when, value in spans) if len(spans) > 1 or until else str(spans[0][1])
+def _spans(by_series: dict[str, str]) -> str:
+    """Values of all series that have one; a value that never changes stands alone."""
+    changed: dict[str, str] = {}
+    for line, value in by_series.items():
+        if not changed or value != list(changed.values())[-1]:
+            changed[line] = value
+    after = next((line for line in series() if version(line) > version(list(by_series)[-1])), None)
+    spans = told.by_span(changed, after)
+    return "; ".join(f"{value} {when}" for when, value in spans) if len(spans) > 1 else spans[0][1]
 
 
-def _type(kind: str) -> str:
-    return "bool or auto" if kind == AUTO else kind
-
-
-def _value(value: Any) -> str:
-    """A switch reads Y or N here; where its type is a number, which stands above, 1 or 0."""
-    return ("Y" if value else "N") if isinstance(value, bool) else str(value)
+def _sentence(phrase: str) -> str:
+    """With a capital, which str.capitalize would take from AVIC."""
+    return f"{phrase[0].upper()}{phrase[1:]}."
 
 
 def _inhibits(_: str) -> Iterator[Row]:
@@ -161,7 +164,7 @@ def _words(kind: str) -> Iterator[Row]:
     for name, row in sorted(load("words")[kind].items(), key=lambda one: one[0].lower()):
         known = HOW[row.get("how", "source")]
         anchor = Name(name, kind, "").anchor
-        yield anchor, name, [f"{row['does'][0].upper()}{row['does'][1:]}.", f"{known}: {row['source']}"]
+        yield anchor, name, [_sentence(row["does"]), f"{known}: {row['source']}"]
 
 
 def _row(name: Name, lines: list[str]) -> Row:
