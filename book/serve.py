@@ -4,6 +4,7 @@ As hosts of static sites do: 404.html for what is not there, and long life in th
 Not supported: compression, and ranges of a file.
 """
 
+import contextlib
 import functools
 import http.server
 import re
@@ -46,7 +47,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the reader has gone on
+                self.wfile.write(body)
 
     def not_found_page(self) -> Path | None:
         """The 404.html of the site that the address is in: of the nearest folder above it that has one."""

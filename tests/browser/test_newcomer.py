@@ -55,7 +55,7 @@ def test_from_the_first_page_to_a_notebook_that_runs(page: Page, site: Site, tmp
     open_page(page, site, "book/intro")
     wheel = download(page, page.locator("article a[href$='.whl']"), tmp_path)
     page.goto(site.address + "/")
-    page.locator("article table").get_by_role("link").first.click()
+    page.get_by_role("link", name="The first widget").click()
     page.wait_for_selector("html[data-widgets=drawn]")
     expect(page.locator(".live-static .km-stepper").first).to_be_visible()
     saved = download(page, page.get_by_role("link", name="Download as a notebook"), tmp_path)

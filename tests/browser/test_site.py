@@ -92,7 +92,7 @@ def test_below_any_folder_pages_links_and_search_work(context: BrowserContext, b
     record = recorded(page)
     page.goto(below.address + "/")
     expect(page).to_have_url(below.page("book/intro"))
-    page.locator("article").get_by_role("link", name="How is an interrupt injected at all?").click()
+    page.locator("article").get_by_role("link", name="How is an interrupt injected at all?").first.click()
     page.wait_for_selector("html[data-widgets=drawn]")
     go_live(page)
     page.goto(below.address + "/search.html?q=apic_update_ppr")

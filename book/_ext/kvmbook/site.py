@@ -16,9 +16,7 @@ def address() -> str:
     url = os.environ.get("BOOK_URL", "").strip() or HERE
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-        raise ValueError(
-            f"BOOK_URL is {url!r}; expected an address that begins with https:// and ends with the book's folder"
-        )
+        raise ValueError(f"BOOK_URL is {url!r}: it must begin with http or https and have a host, and no query")
     return url.rstrip("/") + "/"
 
 
