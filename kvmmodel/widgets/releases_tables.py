@@ -16,7 +16,7 @@ from kvmmodel.widgets.svg import el, esc
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]], css: str = "km-table") -> Html:
     """Rows of HTML cells; the first of each is its heading."""
-    head = el("tr", *(el("th", name, scope="col") for name in names))
+    head = el("tr", *(el("th", name, scope="col") if name else "<td></td>" for name in names))
     body = [el("tr", el("th", first, scope="row"), *(el("td", cell) for cell in rest)) for first, *rest in rows]
     return Html(el("table", el("thead", head), el("tbody", *body), class_=css))
 
