@@ -4,6 +4,8 @@
 SHELL := /bin/bash
 
 PORT ?= 8000
+# Where the published book will be; empty: on this machine.
+export BOOK_URL ?=
 SEED ?= 1
 OPERATIONS ?= 200000
 VENV := .venv
@@ -22,7 +24,7 @@ LIVE := $(call files,book/_live)
 PAGES := _config.yml _toc.yml $(filter-out $(LIVE),$(call files,book))
 say = @echo "==> $(1)"
 
-.PHONY: help serve book live lab test test-fast test-browser lint format results matrix fuzz bench shots pins clean
+.PHONY: help serve book live wheel card lab test test-fast test-browser lint format results matrix fuzz bench shots pins clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
@@ -32,6 +34,8 @@ serve: _build/.book ## build the book and serve it on this machine (PORT=8000)
 book: _build/.book ## build the book into _build/html
 
 live: build/.live ## build what live pages load into build/static
+
+wheel: dist/.wheel ## build the package that notebooks install into dist
 
 lab: $(VENV)/.tools ## open the book's first page in JupyterLab
 	jupyter lab --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None \
@@ -72,6 +76,9 @@ bench: $(VENV)/.dev _build/.book ## measure the live page in Chromium
 
 shots: $(VENV)/.dev _build/.book ## pictures of all pages into _build/shots
 	@$(PY) tools/shots.py
+
+card: $(VENV)/.dev ## draw the picture for links to the book anew, into book/_static
+	@$(PY) tools/card.py
 
 pins: ## write constraints.txt anew from the newest versions that pyproject.toml allows
 	@PYTHON=$(PYTHON) bash tools/pins.sh
@@ -131,12 +138,23 @@ build/.live: $(VENV)/.book node_modules/.done build/live.sum build/model.sum
 	@$(PY) book/_live/build/assets.py
 	@touch $@
 
+build/wheel.sum: FORCE
+	$(call sums,$(MODEL) pyproject.toml README.md LICENSE)
+build/address.sum: FORCE
+	@mkdir -p build && echo "$(BOOK_URL)" > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
+
+dist/.wheel: $(VENV)/.book build/wheel.sum
+	$(call say,Building the package)
+	@rm -rf dist
+	@$(PY) -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
+	@touch $@
+
 # A page's outputs depend on the model, which the cache of executed pages does not know.
 _build/.model: build/model.sum
 	@rm -rf _build/.jupyter_cache
 	@mkdir -p _build && touch $@
 
-_build/.book: build/.live _build/.model build/pages.sum
+_build/.book: build/.live dist/.wheel _build/.model build/pages.sum build/address.sum
 	$(call say,Building the book: runs every page whose code changed)
 	@rm -rf _build/html
 	@jupyter-book build . -W -n --keep-going --all

@@ -136,11 +136,13 @@ def whole_matrix() -> dict[str, int]:
 
 def fuzz() -> dict[str, Any]:
     if reason := why_not():
-        return {"operations": 0, "why": reason}
+        return {"operations": 0, "classes": 0, "kernel": f"none: {reason}"}
     print(f"==> {OPERATIONS} random operations on /dev/kvm and on the model", flush=True)
     histogram, found = together(WORKERS, SEED, OPERATIONS)
     if found:
         sys.exit(f"{found}\nnothing is written")
+    if rare := histogram.rare():
+        sys.exit(f"rarer than one in a hundred: {', '.join(rare)}; nothing is written")
     least = min(histogram.counts.values()) / histogram.operations
     return {
         "operations": histogram.operations,

@@ -23,7 +23,7 @@ def shoot(browser: Browser, site: Site, name: str, size: str, theme: str) -> Non
     page.wait_for_load_state("networkidle")
     stem = f"{Path(name).name}-{size}-{theme}"
     page.screenshot(path=OUT / f"{stem}-static.png", full_page=True)
-    if page.locator(".live-bar").count():
+    if page.locator(".live-bar button").count():
         go_live(page)
         page.screenshot(path=OUT / f"{stem}-live.png", full_page=True)
     context.close()

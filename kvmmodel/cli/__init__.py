@@ -14,7 +14,7 @@ from kvmmodel.explain import ExplainError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit status: 0, or 2 after one line about bad input."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -40,10 +40,10 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="kvmmodel", description="How Linux KVM on AMD delivers interrupts: a model to run.")
-    parser.add_argument("--version", action="version", version=f"kvmmodel {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    made = _Parser(prog="kvmmodel", description="How Linux KVM on AMD delivers interrupts: a model to run.")
+    made.add_argument("--version", action="version", version=f"kvmmodel {__version__}")
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
     for module in (scenarios, explain, compare, kernels):
         module.add(commands)
-    return parser
+    return made

@@ -128,6 +128,7 @@ def _row(change: Change) -> dict[str, Any]:
     return {
         "id": change.id,
         "since": change.since,
+        "mainline": change.mainline and dict([change.mainline]),
         "stable": dict(change.stable),
         "commit": change.commit,
         "summary": change.summary,
@@ -148,9 +149,10 @@ def _text(title: str, bits: str, sections: Iterable[Section]) -> str:
 def _block(change: Change) -> str:
     stable = "".join(f"; {line} since {point}" for line, point in change.stable)
     commit = f"; commit {change.commit}" if change.commit else ""
+    mainline = f" (mainline {', '.join(change.mainline)})" if change.mainline else ""
     lines = [
         change.summary,
-        f"Since {change.since}{stable}{commit}.",
+        f"Since {change.since}{mainline}{stable}{commit}.",
         f"How known: {HOW[change.how]}: {change.source}.",
     ]
     return "\n".join([f"{change.id} ({change.area})", *(out for line in lines for out in _wrapped(line))])

@@ -238,3 +238,47 @@ class KvmSmmTransition(Event):
     vcpu_id: int
     smbase: int
     entering: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KvmHvSynicSetIrq(Event):
+    kind: ClassVar[str] = "kvm_hv_synic_set_irq"
+    tracepoint: ClassVar[str | None] = "kvm_hv_synic_set_irq"
+    vcpu_id: int
+    sint: int
+    vector: int
+    ret: int
+
+
+@dataclass(frozen=True, slots=True)
+class KvmHvSynicSendEoi(Event):
+    kind: ClassVar[str] = "kvm_hv_synic_send_eoi"
+    tracepoint: ClassVar[str | None] = "kvm_hv_synic_send_eoi"
+    vcpu_id: int
+    vector: int
+
+
+@dataclass(frozen=True, slots=True)
+class KvmHvNotifyAckedSint(Event):
+    kind: ClassVar[str] = "kvm_hv_notify_acked_sint"
+    tracepoint: ClassVar[str | None] = "kvm_hv_notify_acked_sint"
+    vcpu_id: int
+    sint: int
+
+
+@dataclass(frozen=True, slots=True)
+class KvmHvStimerCallback(Event):
+    kind: ClassVar[str] = "kvm_hv_stimer_callback"
+    tracepoint: ClassVar[str | None] = "kvm_hv_stimer_callback"
+    vcpu_id: int
+    timer_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class KvmHvStimerExpiration(Event):
+    kind: ClassVar[str] = "kvm_hv_stimer_expiration"
+    tracepoint: ClassVar[str | None] = "kvm_hv_stimer_expiration"
+    vcpu_id: int
+    timer_index: int
+    direct: bool
+    msg_send_result: int

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from kvmmodel.explain.normalise import Part
 from kvmmodel.explain.runs import Emitted
 
-# Emitted stacks by kernel release, each a tuple of names, innermost first, spelled as that release spells them.
+#: Emitted stacks by kernel release, each a tuple of names, innermost first, spelled as that release spells them.
 Corpus = Mapping[str, frozenset[tuple[str, ...]]]
 
 MATCHED, KNOWN, UNKNOWN = "matched", "known", "unknown"
@@ -19,6 +19,8 @@ MATCHED, KNOWN, UNKNOWN = "matched", "known", "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Match:
+    """How a stack compares with those that the model emitted."""
+
     verdict: str  # matched; known: all of KVM's frames are, but no emitted stack fits; unknown: one of them isn't
     kernels: tuple[str, ...] = ()  # the releases in which an emitted stack fits
     unknown: tuple[str, ...] = ()  # KVM's frames that nobody knows

@@ -10,7 +10,8 @@ WIDTH = 100
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """One entry of `stacks` per stack in the text, in its order; `distinct` is the same number for equal ones."""
+    """As plain data. One entry of ``stacks`` per stack in the text, in its order; ``distinct`` is the same number for
+    equal ones."""
     return {
         "kernel": report.kernel,
         "kernels": list(report.kernels),
@@ -69,6 +70,7 @@ def _graph(one: ExplainedGraph) -> dict[str, Any]:
 
 
 def to_text(report: Report) -> str:
+    """For people to read: the paths, what each tells, and the findings."""
     counts = report.verdicts()
     head = f"{_many(len(report.stacks), 'stack')} ({len(report.distinct())} distinct), "
     head += f"{_many(len(report.graphs), 'function graph')}: "

@@ -22,6 +22,8 @@ EXPECTED = (
 
 @dataclass(frozen=True, slots=True)
 class ExplainedStack:
+    """A stack of the text. ``parts``: its frames that count; ``story``: what it tells; ``match``: the model, too."""
+
     stack: Stack
     number: int  # equal stacks share a number, counted from 1 in order of appearance
     parts: tuple[Part, ...]
@@ -50,6 +52,8 @@ class GraphPath:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedGraph:
+    """A function graph of the text, told path by path."""
+
     graph: Graph
     paths: tuple[GraphPath, ...]
     verdicts: dict[str, int]  # distinct paths from a root to a leaf, by verdict
@@ -57,6 +61,8 @@ class ExplainedGraph:
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """What the text holds, in its order. ``kernel`` is the release that it names, if it does."""
+
     kernel: str | None
     kernels: tuple[str, ...]  # the releases compared with
     stacks: tuple[ExplainedStack, ...]
@@ -64,10 +70,11 @@ class Report:
     findings: tuple[Finding, ...]
 
     def distinct(self) -> list[ExplainedStack]:
+        """The stacks that differ, in order of appearance."""
         return list({one.number: one for one in reversed(self.stacks)}.values())[::-1]
 
     def verdicts(self) -> dict[str, int]:
-        """How many distinct stacks have each verdict."""
+        """How many distinct stacks have each verdict: matched, known, unknown."""
         counts = dict.fromkeys((MATCHED, KNOWN, UNKNOWN), 0)
         for one in self.distinct():
             counts[one.match.verdict] += 1

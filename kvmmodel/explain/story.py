@@ -37,6 +37,8 @@ class FindingRule:
 
 @dataclass(frozen=True, slots=True)
 class Story:
+    """What a path tells, in sentences; ``page`` is the book's page on it, as a path of the site."""
+
     sentences: tuple[str, ...]
     page: str
     weight: int  # how many frames its rules account for
@@ -127,6 +129,8 @@ def _plainly(lead: str, frames: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """What the whole text tells: a claim, and why."""
+
     claim: str
     because: str
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One line of a stack. `name` is as written, suffixes included; a bare address is a name too."""
+    """One line of a stack. ``name`` is as written, suffixes included; a bare address is a name too."""
 
     name: str
     offset: int | None = None
@@ -16,6 +16,8 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
+    """A stack in a text, and where it is."""
+
     frames: tuple[Frame, ...]  # innermost first
     count: int
     line: int  # 1-based, where the block begins

@@ -16,7 +16,9 @@ def load(name: str) -> dict[str, Any]:
     return tomllib.loads(resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8"))
 
 
-def files(folder: str) -> tuple[str, ...]:
-    """The names that `load` takes for the TOML files of a folder, in order."""
-    found = (entry.name for entry in resources.files(__name__).joinpath(folder).iterdir())
-    return tuple(sorted(f"{folder}/{name.removesuffix('.toml')}" for name in found if name.endswith(".toml")))
+def files(folder: str = "") -> tuple[str, ...]:
+    """The names that `load` takes for the TOML files of a folder, or of this one, in order."""
+    root = resources.files(__name__)
+    found = (entry.name for entry in (root.joinpath(folder) if folder else root).iterdir())
+    prefix = f"{folder}/" if folder else ""
+    return tuple(sorted(prefix + name.removesuffix(".toml") for name in found if name.endswith(".toml")))

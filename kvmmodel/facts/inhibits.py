@@ -80,7 +80,12 @@ def _exists(row: dict[str, Any], kernel: Kernel) -> bool:
 
 def _reason(key: str, row: dict[str, Any], kernel: Kernel) -> Reason:
     by_series = {field: at(row[field], kernel) for field in ("bit", "scope", "set_by", "cleared_by")}
-    fixed = {field: row[field] for field in ("short", "why", "trigger", "avoid", "avic", "vmx", "how", "source")}
-    return Reason(
-        id=key, name=at(row.get("name", {}), kernel) or key, options=tuple(row.get("options", ())), **by_series, **fixed
-    )
+    fixed = {field: row[field] for field in ("why", "trigger", "avic", "vmx", "how", "source")}
+    words = {field: _of(row[field], kernel) for field in ("short", "avoid")}
+    name, options = at(row.get("name", {}), kernel) or key, tuple(_of(row.get("options", ()), kernel))
+    return Reason(id=key, name=name, options=options, **by_series, **words, **fixed)
+
+
+def _of(value: Any, kernel: Kernel) -> Any:
+    """What may be keyed by series, and mostly is not."""
+    return at(value, kernel) if isinstance(value, dict) else value

@@ -21,16 +21,18 @@ class Change:
     """One row of changes/: a behaviour, and which releases have it.
 
     since    the first mainline series, of those modelled, that has it; "5.10" would be: always
+    mainline the mainline release that brought it ("6.17", or "5.19 or 6.0") and how that is known; None: not known
     stable   older series that took it, each with the first point release known to have it
     commit   the hash that brought it to mainline, or several with ", " between; None: not known
     how      recorded, source, mail, manual, inferred, recalled
-    source   where it was read or seen, and the mainline release where known
+    source   where it was read or seen
     summary  what the release does; what it did before
     area     the file's name
     """
 
     id: str
     since: str
+    mainline: tuple[str, str] | None
     stable: tuple[tuple[str, str], ...]
     commit: str | None
     how: str
@@ -79,7 +81,8 @@ def changes() -> dict[str, Change]:
 def _change(row: dict[str, Any], area: str) -> Change:
     stable = tuple(row.get("stable", {}).items())
     known = (row.get("commit"), row["how"], row["source"], row["summary"])
-    return Change(row["id"], row["since"], stable, *known, area)
+    mainline = next(iter(row.get("mainline", {}).items()), None)
+    return Change(row["id"], row["since"], mainline, stable, *known, area)
 
 
 def version(text: str) -> tuple[int, ...]:

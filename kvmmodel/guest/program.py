@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
-from kvmmodel.guest import linux
+from kvmmodel.guest import linux, windows
 from kvmmodel.guest.cpu import GuestCpu
 from kvmmodel.guest.insn import Code, Insn
 from kvmmodel.silicon import apic as hw
@@ -29,6 +29,7 @@ MSR_NAMES = {
     "TSC_DEADLINE": hw.MSR_IA32_TSC_DEADLINE,
     "PV_EOI_EN": hw.MSR_KVM_PV_EOI_EN,
     "EFER": 0xC0000080,
+    **windows.MSR_NAMES,
 }
 
 
@@ -43,7 +44,7 @@ class World:
     guests: list[GuestCpu] = field(default_factory=list)
     log: list[tuple[str, int]] = field(default_factory=list)  # what guests noted, in order
     waits: dict[tuple[int, int], Step] = field(default_factory=dict)  # (vCPU, level) -> what it waits in
-    pv_eoi: dict[int, int] = field(default_factory=dict)  # vCPU -> address of its PV EOI cell
+    pv_eoi: dict[int, int] = field(default_factory=dict)  # vCPU -> address of its PV EOI cell, or VP assist page
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,15 @@ def _pv_eoi_forget(guest: GuestCpu, world: World) -> Code:
     yield Insn("nop", show=False)
 
 
+def _hv_eoi(guest: GuestCpu, world: World) -> Code:
+    yield from windows.eoi(guest, world.pv_eoi.get(guest.ident))
+
+
+def _hv_assist_on(guest: GuestCpu, world: World, page: int) -> Code:
+    world.pv_eoi[guest.ident] = page
+    yield Insn("wrmsr", windows.VP_ASSIST_PAGE, page | 1)
+
+
 def _spin(guest: GuestCpu, world: World, ns: int) -> Code:
     yield Insn("pause", end=guest.now() + ns, show=False)
 
@@ -289,6 +299,10 @@ COMMANDS: dict[str, Command] = {
     "pv_eoi_on": Command(("n",), "WRMSR MSR_KVM_PV_EOI_EN: address | 1", _pv_eoi_on),
     "pv_eoi_off": Command((), "WRMSR MSR_KVM_PV_EOI_EN: 0", _pv_eoi_off),
     "pv_eoi_forget": Command((), "handlers stop using PV EOI; the MSR stays", _pv_eoi_forget),
+    "hv_eoi": Command((), "EOI by the bit in the VP assist page, else by Hyper-V's MSR", _hv_eoi),
+    "hv_assist_on": Command(("n",), "WRMSR HV_VP_ASSIST_PAGE: address | 1", _hv_assist_on),
+    "hv_message": Command(("n", "n"), "free a slot of the page of HV_SIMP, source n", _driver(windows.take_message)),
+    "hv_deadline": Command(("n", "n"), "WRMSR HV_STIMERn_COUNT: now plus so many ns", _driver(windows.arm)),
     "deadline": Command(("n",), "WRMSR TSC_DEADLINE: now plus so many ns", _deadline),
     "spin": Command(("n",), "loop on RDTSC and PAUSE for so many ns", _spin),
     "busy": Command(("n", "n"), "loop on PAUSE until a vector was handled so often", _busy),

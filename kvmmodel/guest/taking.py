@@ -69,8 +69,6 @@ def avic_due(guest: GuestCpu) -> bool:
 def take_avic(guest: GuestCpu) -> None:
     unit = avic_unit(guest)
     assert unit is not None
-    if unit.open["avic_exitintinfo"] == "silent" and cut_short(guest, 0):
-        return
     vector = avic.take(unit)
     if vector is not None and not cut_short(guest, hw.SVM_EVTINJ_VALID | hw.SVM_EVTINJ_TYPE_INTR | vector):
         enter_handler(guest, vector)

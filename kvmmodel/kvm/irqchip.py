@@ -22,7 +22,7 @@ KVM_MAX_IRQ_ROUTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class PicRoute:
-    """``chip``: 0 the primary 8259, 1 the secondary. They count as two chips, each with pins 0 to 7."""
+    """A GSI leads to a pin of an 8259. ``chip``: 0 the primary, 1 the secondary: two chips, each with pins 0 to 7."""
 
     chip: int
     pin: int
@@ -30,11 +30,15 @@ class PicRoute:
 
 @dataclass(frozen=True, slots=True)
 class IoapicRoute:
+    """A GSI leads to a pin of the IOAPIC."""
+
     pin: int
 
 
 @dataclass(frozen=True, slots=True)
 class MsiRoute:
+    """A GSI stands for a message: a 64-bit address and 32-bit data."""
+
     address: int
     data: int
 

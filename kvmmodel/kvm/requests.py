@@ -23,6 +23,7 @@ KVM_REQ_SCAN_IOAPIC = 23
 KVM_REQ_GLOBAL_CLOCK_UPDATE = 24
 KVM_REQ_IOAPIC_EOI_EXIT = 27
 KVM_REQ_HV_EXIT = 29
+KVM_REQ_HV_STIMER = 30
 KVM_REQ_APICV_UPDATE = 33
 KVM_REQ_TLB_FLUSH_CURRENT = 34
 
@@ -40,6 +41,7 @@ NAMES = {
     KVM_REQ_GLOBAL_CLOCK_UPDATE: "GLOBAL_CLOCK_UPDATE",
     KVM_REQ_IOAPIC_EOI_EXIT: "IOAPIC_EOI_EXIT",
     KVM_REQ_HV_EXIT: "HV_EXIT",
+    KVM_REQ_HV_STIMER: "HV_STIMER",
     KVM_REQ_APICV_UPDATE: "APICV_UPDATE",
     KVM_REQ_TLB_FLUSH_CURRENT: "TLB_FLUSH_CURRENT",
 }
@@ -50,6 +52,12 @@ def kvm_make_request(request: int, vcpu: KvmVcpu) -> None:
     """The payload is visible before the bit: smp_wmb, then set_bit."""
     vcpu.requests |= 1 << request
     trace(vcpu.kvm.host, MakeRequest, vcpu.vcpu_id, name_of(request, vcpu.kvm.host))
+
+
+@kernel("include/linux/kvm_host.h")
+def kvm_clear_request(request: int, vcpu: KvmVcpu) -> None:
+    """Clear without a look at it."""
+    vcpu.requests &= ~(1 << request)
 
 
 @kernel("include/linux/kvm_host.h")

@@ -77,7 +77,10 @@ def kvm_apic_init_sipi_allowed(vcpu: KvmVcpu) -> bool:
 
 @kernel(X86)
 def kvm_vcpu_has_events(vcpu: KvmVcpu) -> bool:
-    """Something that would be allowed in now: INIT or SIPI, an exception, NMI, SMI, an interrupt (IF, GIF, PPR)."""
+    """Something that would be allowed in now: INIT or SIPI, an exception, NMI, SMI, an interrupt (IF, GIF, PPR).
+
+    Or a timer of Hyper-V's that has expired, whatever IF says.
+    """
     ops = kvm_x86_ops
     if kvm_apic_has_pending_init_or_sipi(vcpu) and kvm_apic_init_sipi_allowed(vcpu):
         return True
@@ -89,4 +92,6 @@ def kvm_vcpu_has_events(vcpu: KvmVcpu) -> bool:
         return True
     if vcpu.requests >> KVM_REQ_SMI & 1 or (vcpu.smi_pending and ops.smi_allowed(vcpu, False)):
         return True
-    return ops.interrupt_allowed(vcpu, False) != 0 and kvm_cpu_has_interrupt(vcpu)
+    if ops.interrupt_allowed(vcpu, False) != 0 and kvm_cpu_has_interrupt(vcpu):
+        return True
+    return vcpu.stimer_pending != 0  # kvm_hv_has_stimer_pending

@@ -106,12 +106,29 @@ class Nested:
 
 
 @dataclass(slots=True)
+class HvStimer:
+    """struct kvm_vcpu_hv_stimer. ``config`` as its MSR has it; ``count`` and ``exp_time`` in units of 100 ns."""
+
+    index: int
+    hrtimer: Hrtimer
+    config: int = 0
+    count: int = 0
+    exp_time: int = 0
+    msg_pending: bool = False
+
+
+@dataclass(slots=True)
 class HvSynic:
-    """struct kvm_vcpu_hv_synic. ``sint`` as the MSRs have them, masked at first; ``auto_eoi``: vectors with AutoEOI."""
+    """struct kvm_vcpu_hv_synic. ``sint`` as the MSRs have them, masked at first; ``msg_page``: SIMP.
+
+    ``vectors``: those of the sources that are not masked; ``auto_eoi``: of these, the ones with AutoEOI.
+    """
 
     active: bool = False
     control: int = 0
+    msg_page: int = 0
     sint: list[int] = field(default_factory=lambda: [1 << 16] * 16)
+    vectors: frozenset[int] = frozenset()
     auto_eoi: frozenset[int] = frozenset()
 
 
@@ -161,6 +178,9 @@ class KvmVcpu:
     avic_irq_window: bool = False  # this vCPU is counted in apicv_nr_irq_window_req
     guestdbg_blockirq: bool = False
     synic: HvSynic = field(default_factory=HvSynic)
+    stimers: list[HvStimer] = field(default_factory=list)  # four, once the SynIC is active
+    stimer_pending: int = 0  # stimer_pending_bitmap
+    hv_vapic: int = 0  # HV_X64_MSR_VP_ASSIST_PAGE
     ir_list: list[Any] = field(default_factory=list)  # AmdIrData of the devices that post to this vCPU
     avic_is_running: bool = True  # 5.10 and 5.15: not blocking; not at first, if AVIC was inhibited when it was made
     pv_eoi_msr: int = 0
@@ -219,6 +239,7 @@ class Kvm:
     apic_page_mapped: bool = False  # nested paging has an entry for the xAPIC page
     max_vcpu_ids: int = 4096  # KVM_CAP_MAX_VCPU_ID, by default KVM_MAX_VCPU_IDS
     sev: bool = False
+    hyperv: bool = False  # CPUID shows Hyper-V's interface
     hyperv_synic: bool = False  # userspace enables KVM_CAP_HYPERV_SYNIC on each vCPU
     avic_vm_id: int = 0
     avic_physical_id_table: int = 0  # address of the page, 0: none

@@ -9,7 +9,7 @@ from kvmmodel.kvm import (
 from kvmmodel.kvm.errno import EAGAIN
 from kvmmodel.kvm.guest_debug import kvm_arch_vcpu_ioctl_set_guest_debug
 from kvmmodel.kvm.host_types import Suspend, Task, trace
-from kvmmodel.kvm.hyperv import kvm_hv_activate_synic
+from kvmmodel.kvm.hv_msrs import kvm_hv_activate_synic
 from kvmmodel.kvm.kvm_main import wait_for_events
 from kvmmodel.kvm.lapic.accept import kvm_inject_nmi
 from kvmmodel.kvm.lapic.priority import kvm_lapic_update_cr8_intercept
@@ -17,7 +17,7 @@ from kvmmodel.kvm.lapic.registers import kvm_lapic_get_reg
 from kvmmodel.kvm.lapic.state import kvm_apic_get_state, kvm_apic_set_state, kvm_create_lapic
 from kvmmodel.kvm.names import kernel
 from kvmmodel.kvm.ops import kvm_x86_ops
-from kvmmodel.kvm.requests import KVM_REQ_EVENT, kvm_make_request
+from kvmmodel.kvm.requests import KVM_REQ_EVENT, KVM_REQ_UNHALT, kvm_clear_request, kvm_make_request
 from kvmmodel.kvm.runnable import kvm_set_mp_state
 from kvmmodel.kvm.sched import vcpu_load, vcpu_put
 from kvmmodel.kvm.syscall import (
@@ -98,6 +98,7 @@ def kvm_arch_vcpu_ioctl_run(vcpu: KvmVcpu) -> Suspend | None:
         vcpu.run = None
     if waits:
         kvm_apic_accept_events(vcpu)
+        kvm_clear_request(KVM_REQ_UNHALT, vcpu)  # INIT and SIPI may have come together: nobody asks for it any more
         trace(vcpu.kvm.host, KvmUserspaceExit, "error", EAGAIN)
     vcpu_put(vcpu)
     return None

@@ -21,6 +21,7 @@ BREAKABLE = {
     "no-unhalt": "a PV kick does not set pv_unhalted",
     "no-msr-intercept": "avic_deactivate_vmcb leaves the x2APIC MSRs that x2AVIC needed open",
     "no-avic-exits": "the handlers of exits 401h and 402h do nothing but trace",
+    "no-autoeoi-inhibit": "synic_update_vector leaves AVIC on, though a SynIC source has AutoEOI",
     "no-pit-ack": "kvm_pit_ack_irq, the PIT's ack notifier, does nothing",
 }
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 class Host:
     """A host that VMs are created on.
 
-    ``cpu`` is a processor of facts/cpus.toml, with "+FEATURE" or "-FEATURE" after commas; ``kernel`` X.Y or X.Y.Z;
-    ``avic`` and ``module_params`` what a modprobe.conf would set, where None keeps the release's default. ``snp``: it
+    ``cpu`` is a processor of facts/cpus.toml, with "+FEATURE" or "-FEATURE" after commas; ``kernel`` X.Y, X.Y.Z or a
+    Kernel; ``avic`` and ``module_params`` what a modprobe.conf would set, None: the release's default. ``snp``: it
     runs SNP guests. ``iommu``: amd_iommu_intr of its command line, None: no IOMMU. ``open_points``: choices where it
     is not known what the processor does (facts/open_points.toml). ValueError, in one line, for what is not known.
 
-    ``params`` are the parameters once the modules are loaded; ``sysfs`` the same, as /sys/module/*/parameters has
+    ``params`` are the parameters once the modules are loaded; ``sysfs`` the same, as /sys/module has
     them; ``dmesg`` what the kernel log says. ``asked``: what decided on AVIC, one condition after the other.
     ``x2avic``: AVIC is on, for the x2APIC's registers too.
     """
@@ -32,7 +32,7 @@ class Host:
     def __init__(
         self,
         cpu: str | Processor = "zen4",
-        kernel: str = "6.18",
+        kernel: str | Kernel = "6.18",
         avic: bool | str | None = None,
         *,
         snp: bool = False,
@@ -41,7 +41,7 @@ class Host:
         **module_params: Any,
     ) -> None:
         self.processor: Processor = processor(cpu) if isinstance(cpu, str) else cpu
-        self.kernel: Kernel = _kernel(kernel)
+        self.kernel: Kernel = _kernel(kernel) if isinstance(kernel, str) else kernel
         asked = dict(module_params) if avic is None else {**module_params, "avic": avic}
         loaded = load_modules(self.processor, self.kernel, asked, snp=snp, iommu=iommu)
         self.params: dict[str, Any] = loaded.params

@@ -37,7 +37,10 @@ class VcpuState:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One event. ``t`` is virtual ns since the trace began; ``vcpu`` is the one whose thread runs, if any."""
+    """One event. ``t`` is virtual ns since the trace began; ``vcpu`` is the one whose thread runs, if any.
+
+    ``cpu`` is the physical CPU; ``stack`` the kernel functions, innermost first; ``states`` all vCPUs after the event.
+    """
 
     t: int
     cpu: int
@@ -71,7 +74,10 @@ def state_of(vcpu: KvmVcpu, in_guest: bool) -> VcpuState:
 
 @dataclass(slots=True)
 class Trace:
-    """The events of a VM. ``on``: recorded at all; ``stacks``: with kernel stacks. Listeners are told in any case."""
+    """The events of a VM, in order, in ``records``. ``on``: recorded at all; ``stacks``: with kernel stacks.
+
+    Each callable in ``listeners`` is called with each event, recorded or not.
+    """
 
     on: bool = True
     stacks: bool = True

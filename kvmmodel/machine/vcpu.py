@@ -41,7 +41,7 @@ class MsrError(Exception):
 
 
 class GuestFault(Exception):
-    """The guest's instruction took an exception. ``vector``, ``error_code`` (None: it has none)."""
+    """The guest's instruction took an exception: ``vector``, and ``error_code``, None if it has none."""
 
     def __init__(self, vector: int, error_code: int | None) -> None:
         code = "" if error_code is None else f", error code {error_code:#x}"
@@ -64,6 +64,7 @@ class Vcpu:
 
     @property
     def id(self) -> int:
+        """vcpu_id, which is the APIC ID unless the guest or userspace changed that."""
         return self.kvm_vcpu.vcpu_id
 
     @property
@@ -78,6 +79,7 @@ class Vcpu:
 
     @property
     def apicv_active(self) -> bool:
+        """Whether KVM takes APICv, here AVIC, for on. A sleeping vCPU follows the VM's inhibits when it next enters."""
         return self.kvm_vcpu.apic.apicv_active
 
     @property
@@ -171,23 +173,27 @@ class Guest:
         self._vcpu = vcpu
 
     def wrmsr(self, index: int, value: int) -> None:
+        """WRMSR of 64 bits. GuestFault (#GP) where the processor or KVM refuses."""
         self._execute(Insn("wrmsr", index, value))
 
     def rdmsr(self, index: int) -> int:
+        """RDMSR of 64 bits. GuestFault (#GP) where the processor or KVM refuses."""
         return self._execute(Insn("rdmsr", index))
 
     def mmio_write(self, address: int, value: int) -> None:
-        """A 32-bit store."""
+        """A 32-bit store to a guest-physical address."""
         self._execute(Insn("mmio_write", address, value))
 
     def mmio_read(self, address: int) -> int:
-        """A 32-bit load."""
+        """A 32-bit load from a guest-physical address."""
         return self._execute(Insn("mmio_read", address))
 
     def write_cr8(self, value: int) -> None:
+        """MOV to CR8, 0 to 15: the upper half of the TPR. GuestFault (#GP) for more."""
         self._execute(Insn("write_cr8", value))
 
     def read_cr8(self) -> int:
+        """MOV from CR8: 0 to 15."""
         return self._execute(Insn("read_cr8"))
 
     def outb(self, port: int, value: int) -> None:
@@ -212,19 +218,23 @@ class Guest:
         self._vcpu.inside.stack_mapped = False
 
     def sti(self) -> None:
+        """Sets IF; the instruction after it still runs first."""
         self._execute(Insn("sti"))
 
     def cli(self) -> None:
+        """Clears IF."""
         self._execute(Insn("cli"))
 
     def nop(self) -> None:
+        """Does nothing: what waits can be taken after it."""
         self._execute(Insn("nop"))
 
     def stgi(self) -> None:
-        """GuestFault (#UD) unless the guest has set EFER.SVME."""
+        """Sets GIF. GuestFault (#UD) where KVM intercepts it and the guest has not set EFER.SVME."""
         self._execute(Insn("stgi"))
 
     def clgi(self) -> None:
+        """Clears GIF: nothing is taken until STGI. GuestFault (#UD) as STGI."""
         self._execute(Insn("clgi"))
 
     def vmrun(self, *intercepts: str, v_intr_masking: bool = True) -> Vmcb:
@@ -247,7 +257,7 @@ class Guest:
 
     @property
     def handled(self) -> dict[int, int]:
-        """How often each vector's handler ran."""
+        """How often each vector's handler ran, by vector."""
         return dict(self._vcpu.inside.handled)
 
     def _execute(self, insn: Insn) -> int:

@@ -37,16 +37,21 @@ IRQCHIP_SIZES = {0: len(PIC_STATE), 1: len(PIC_STATE), KVM_IRQCHIP_IOAPIC: IOAPI
 
 
 class Vm:
-    """A virtual machine.
+    """A virtual machine; :meth:`kvmmodel.Host.create_vm` makes one. ``vcpus`` are its vCPUs, ``trace`` its events.
 
     ``pcpus``: the physical CPU of each vCPU's thread, by default one each; userspace's own thread gets one more.
-    ``ids``: the vcpu_id of each, by default 0, 1, 2 ... ``bus_cycle_ns``: KVM_CAP_X86_APIC_BUS_CYCLES_NS.
+    ``ids``: the vcpu_id of each, by default 0, 1, 2 ...
+
+    ``bus_cycle_ns``: KVM_CAP_X86_APIC_BUS_CYCLES_NS.
     ``maxphyaddr``: CPUID's width of a guest-physical address. ``smm``: KVM was built with CONFIG_KVM_SMM.
     ``svm``: CPUID shows SVM to the guest. ``sev``: an encrypted guest, of which only the inhibit of AVIC is modelled.
-    ``hyperv_synic``: vCPUs have a SynIC, of which kvm/hyperv.py has what matters to AVIC.
+    ``hyperv``: CPUID shows Hyper-V's interface; ``hyperv_synic``: that, and vCPUs have a SynIC (kvm/hyperv.py).
+
     ``irqchip``: "kernel", or "split", where userspace has the IOAPIC, of ``ioapic_pins`` pins, and the 8259s. ``pit``:
     KVM's PIT, None unless userspace creates one: as KVM does that ("reinject"), or then with KVM_REINJECT_CONTROL 0
-    ("discard"). ``trace``: whether events are recorded; ``stacks``: with kernel stacks. ``broken``: rules of
+    ("discard").
+
+    ``trace``: whether events are recorded; ``stacks``: with kernel stacks. ``broken``: rules of
     machine/breakable.py that are left out. ``pv_features``: KVM_CAP_ENFORCE_PV_FEATURE_CPUID with
     these in CPUID, of PV_UNHALT, PV_SEND_IPI, PV_SCHED_YIELD; None: KVM runs the hypercalls of all.
     """
@@ -67,6 +72,7 @@ class Vm:
         smm: bool = True,
         svm: bool = False,
         sev: bool = False,
+        hyperv: bool = False,
         hyperv_synic: bool = False,
         pv_features: Sequence[str] | None = None,
         pcpus: list[int] | None = None,
@@ -90,6 +96,7 @@ class Vm:
             smm=smm,
             svm_cpuid=svm,
             sev=sev,
+            hyperv=hyperv or hyperv_synic,
             hyperv_synic=hyperv_synic,
             pv_features=None if pv_features is None else frozenset(pv_features),
             broken=frozenset(broken),
@@ -315,7 +322,10 @@ class Vm:
             start(self.machine, thread.task)
 
     def burn(self, cpu: int, ns: int) -> None:
-        """Let another thread of the host want a physical CPU, and keep it for a while once it has it."""
+        """Let another thread of the host want a physical CPU, and keep it for ``ns`` of virtual time once it has it.
+
+        ValueError for a CPU that the host has not.
+        """
         known = [c.id for c in self.machine.host.cpus]
         if cpu not in known:
             raise ValueError(f"burn: there is no physical CPU {cpu}, expected one of {', '.join(map(str, known))}")

@@ -36,6 +36,7 @@ from kvmmodel.events import Event, Instruction
 from kvmmodel.guest.program import BUILT_IN_BODIES, parse, vectors
 
 RUN_LIMIT_NS = 50_000_000
+LAST_CPU = 0xFFF  # AVIC's tables have 12 bits for a core's APIC ID
 ACTIONS = {
     "signal_msi": 2,
     "irq_line": 2,
@@ -160,9 +161,12 @@ class _Reader:
             if ACTIONS.get(name) != len(words):
                 raise self.fail(f"userspace: {row!r}, expected one of {_actions()}", row)
             try:
-                made.append(Action(name, tuple(int(word, 0) for word in words)))
+                numbers = tuple(int(word, 0) for word in words)
             except ValueError:
                 raise self.fail(f"userspace: {row!r}, expected numbers", row) from None
+            if min(numbers, default=0) < 0:
+                raise self.fail(f"userspace: {row!r}, expected numbers from 0 on", row)
+            made.append(Action(name, numbers))
         return tuple(made)
 
 
@@ -186,8 +190,8 @@ def read(name: str, text: str) -> Scenario:
     if not 1 <= count <= 255:
         raise reader.fail(f"[vm]: vcpus takes 1 to 255, got {count}", "vcpus")
     pins = vm.get("pcpus", [])
-    if not all(isinstance(pin, int) and not isinstance(pin, bool) and pin >= 0 for pin in pins):
-        raise reader.fail(f"[vm]: pcpus takes numbers, got {pins!r}", "pcpus")
+    if not all(isinstance(pin, int) and not isinstance(pin, bool) and 0 <= pin <= LAST_CPU for pin in pins):
+        raise reader.fail(f"[vm]: pcpus takes numbers from 0 to {LAST_CPU}, got {pins!r}", "pcpus")
     if pins and len(pins) != count:
         raise reader.fail(f"[vm]: pcpus has one physical CPU for each of {count} vCPUs, got {pins!r}", "pcpus")
     for key, known in (("irqchip", IRQCHIPS), ("pit", PITS)):

@@ -25,9 +25,14 @@ def names() -> list[str]:
 
 def built_in(name: str) -> Scenario:
     """A built-in scenario. ScenarioError for a name that there is not."""
+    return read(name, text_of(name))
+
+
+def text_of(name: str) -> str:
+    """A built-in scenario's file. ScenarioError for a name that there is not."""
     if name not in names():
         raise ScenarioError(f"no scenario {name!r}: expected a .toml file or one of {', '.join(names())}")
-    return read(name, resources.files("kvmmodel.scenarios").joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+    return resources.files("kvmmodel.scenarios").joinpath(f"{name}.toml").read_text(encoding="utf-8")
 
 
 def run(

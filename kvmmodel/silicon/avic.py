@@ -1,7 +1,7 @@
 """The AVIC unit of one virtual CPU: what the processor does with a virtual APIC's registers, by itself.
 
-The APM is known second hand (two texts that agree). Where it is silent, facts/open_points.toml has the question, the
-choices and the default. The unit sees memory, the VMCB and doorbells, and knows nothing of KVM.
+AMD APM volume 2, 15.29, read as a text made from it. Where it is silent or at odds with itself, facts/open_points.toml
+has the question, the choices and the default. The unit sees memory, the VMCB and doorbells, and knows nothing of KVM.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from kvmmodel.silicon.vmcb import Vmcb
 INVALID_INT_TYPE, TARGET_NOT_RUNNING, INVALID_TARGET, INVALID_BACKING_PAGE, INVALID_IPI_VECTOR = range(5)
 XAVIC_MAX_INDEX, X2AVIC_MAX_INDEX = 255, 511  # the largest that VMRUN takes; more needs x2AVIC_EXT
 LOWEST_VECTOR = 16
+Target = tuple[int, int]  # guest APIC ID, which indexes the physical table; the index that an exit about it reports
 ORDERS = {  # of the ICR's checks
     "type": ("type", "vector", "target"),
     "target": ("target", "type", "vector"),
@@ -134,38 +135,30 @@ def write_icr(unit: AvicUnit, low: int, high: int) -> tuple[int, int] | None:
         self_ipi(unit, vector)
         return None
     waiting = _deliver(unit, vector, targets)
-    if waiting is None:
-        return None
-    one = not low & hw.APIC_DEST_LOGICAL and not is_broadcast(unit, low, high)
-    return TARGET_NOT_RUNNING, waiting if one else _reported(unit, waiting)
+    return None if waiting is None else (TARGET_NOT_RUNNING, waiting)
 
 
-def find_targets(unit: AvicUnit, low: int, high: int) -> tuple[list[int], tuple[int, int] | None]:
-    """The guest APIC IDs that are meant, all with a valid entry; or what is wrong with one of them."""
+def find_targets(unit: AvicUnit, low: int, high: int) -> tuple[list[Target], tuple[int, int] | None]:
+    """All that are meant, each with a valid entry; or what is wrong with one of them."""
     broadcast = is_broadcast(unit, low, high)
     meant = list(_broadcast_targets(unit, low) if broadcast else _directed_targets(unit, low, high))
     if not meant and not broadcast:
         return [], (INVALID_TARGET, 0) if unit.open["avic_logical_empty"] == "ID2" else None
-    table, found = unit.memory.tables[unit.vmcb.avic_physical_id], list[int]()
-    for index in meant:
-        beyond = index is not None and index > unit.vmcb.avic_max_index
-        if beyond and unit.open["avic_above_max_index"] == "dropped":
-            continue
-        entry = 0 if index is None or beyond or _reserved(unit, index) else table.get(index, 0)
-        if not entry & PHYSICAL_VALID:
-            return [], (INVALID_TARGET, _reported(unit, index or 0))
+    table, found = unit.memory.tables[unit.vmcb.avic_physical_id], list[Target]()
+    for index, slot in meant:
+        covered = index is not None and index <= unit.vmcb.avic_max_index and not _reserved(unit, index)
+        entry = table.get(index, 0) if index is not None and covered else 0
+        reported = slot if index is None or unit.open["avic_index_reported"] == "logical" else index
+        if index is None or not entry & PHYSICAL_VALID:
+            return [], (INVALID_TARGET, reported)
         if entry & PHYSICAL_BACKING_PAGE not in unit.memory.pages:
-            return [], (INVALID_BACKING_PAGE, _reported(unit, index or 0))
-        found.append(index or 0)
+            return [], (INVALID_BACKING_PAGE, slot)
+        found.append((index, reported))
     return found, None
 
 
 def _reserved(unit: AvicUnit, index: int) -> bool:
     return index == 0xFF and unit.vmcb.x2apic_mode and unit.open["entry_255_x2avic"] == "reserved"
-
-
-def _reported(unit: AvicUnit, index: int) -> int:
-    return index if unit.open["avic_index_reported"] == "first" else 0
 
 
 def self_ipi(unit: AvicUnit, vector: int) -> None:
@@ -197,22 +190,23 @@ def is_broadcast(unit: AvicUnit, low: int, high: int) -> bool:
     return high >> 24 == hw.APIC_BROADCAST
 
 
-def _broadcast_targets(unit: AvicUnit, low: int) -> Iterator[int]:
+def _broadcast_targets(unit: AvicUnit, low: int) -> Iterator[Target]:
     """Every valid entry; invalid ones are passed over without a word."""
     but_self = low & hw.APIC_SHORT_MASK == hw.APIC_DEST_ALLBUT
     for index, entry in sorted(unit.memory.tables[unit.vmcb.avic_physical_id].items()):
         if entry & PHYSICAL_VALID and index <= unit.vmcb.avic_max_index and not (but_self and index == unit.ident):
-            yield index
+            yield index, index
 
 
-def _directed_targets(unit: AvicUnit, low: int, high: int) -> Iterator[int | None]:
-    """Guest APIC IDs; None for a logical ID that the logical table has no valid entry for."""
+def _directed_targets(unit: AvicUnit, low: int, high: int) -> Iterator[tuple[int | None, int]]:
+    """As ``Target``; None for a logical ID that the logical table has no valid entry for."""
     x2apic = unit.vmcb.x2apic_mode
     dest = high if x2apic else high >> 24
     if not low & hw.APIC_DEST_LOGICAL:
-        yield dest
-    elif x2apic:
-        yield from ((dest >> 16) << 4 | bit for bit in range(16) if dest >> bit & 1)
+        yield dest, dest
+    elif x2apic:  # no logical table
+        members = [(dest >> 16) << 4 | bit for bit in range(16) if dest >> bit & 1]
+        yield from zip(members, members, strict=True)
     else:
         flat = backing_page(unit).regs.get(hw.APIC_DFR, hw.APIC_DFR_FLAT) == hw.APIC_DFR_FLAT
         bits, cluster = (dest, 0) if flat else (dest & 0xF, dest & 0xF0)
@@ -221,18 +215,18 @@ def _directed_targets(unit: AvicUnit, low: int, high: int) -> Iterator[int | Non
             if bits >> bit & 1:
                 slot = logical_index(cluster | 1 << bit, flat)
                 entry = table.get(slot, 0) if slot is not None else 0
-                yield entry & LOGICAL_GUEST_ID if entry & LOGICAL_VALID else None
+                yield (entry & LOGICAL_GUEST_ID if entry & LOGICAL_VALID else None), slot or 0
 
 
-def _deliver(unit: AvicUnit, vector: int, targets: list[int]) -> int | None:
-    """First every IRR bit, then, target by target, a doorbell. The first target that is not running, which exits."""
+def _deliver(unit: AvicUnit, vector: int, targets: list[Target]) -> int | None:
+    """First every IRR bit, then, target by target, a doorbell. What to report of the first that is not running."""
     table, waiting = unit.memory.tables[unit.vmcb.avic_physical_id], None
-    pages = {index: unit.memory.pages[table[index] & PHYSICAL_BACKING_PAGE] for index in targets}
+    pages = {index: unit.memory.pages[table[index] & PHYSICAL_BACKING_PAGE] for index, _ in targets}
     if unit.open["avic_ipi_sw_disabled"] == "dropped":
-        targets = [index for index in targets if software_enabled(pages[index])]
-    for index in targets:
+        targets = [target for target in targets if software_enabled(pages[target[0]])]
+    for index, _ in targets:
         _set_irr(unit, pages[index], index, vector)
-    for index in targets:
+    for index, reported in targets:
         entry = table[index]
         running = entry & PHYSICAL_IS_RUNNING != 0
         unit.emit(AvicLookup(index, running))
@@ -243,5 +237,5 @@ def _deliver(unit: AvicUnit, vector: int, targets: list[int]) -> int | None:
             else:
                 unit.ring(entry & PHYSICAL_HOST_ID)
         elif waiting is None:
-            waiting = index
+            waiting = reported
     return waiting

@@ -1,6 +1,7 @@
 """Which accesses to a virtual APIC's registers AVIC completes, and which leave the guest before or after.
 
-AMD APM volume 2, table 15-22, which has one column for xAPIC's page and x2APIC's MSRs; known second hand.
+AMD APM volume 2, table 15-22, which has one column for xAPIC's page and x2APIC's MSRs. The intercepts of MSRs and the
+checks of the access, such as for an MSR that is read-only, come before it (15.29.10).
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ WRITE_TRAPS = frozenset((
 ))  # fmt: skip
 WRITE_ACCELERATED = frozenset((hw.APIC_TASKPRI, hw.APIC_EOI, hw.APIC_ICR))
 
-UNSETTLED = (*range(0x430, 0x480, 0x10), *range(0x540, 0x580, 0x10))  # gaps, or reserved, depending on the text
-RESERVED = 0x580  # and all behind it
+RESERVED = 0x540  # and all behind it. Other offsets that the table leaves out are plain memory (below the table)
 
 XAPIC_ONLY = frozenset((hw.APIC_RRR, hw.APIC_DFR, hw.APIC_ICR2))
 READ_ONLY = frozenset((
@@ -52,8 +52,7 @@ def classify_read(offset: int, x2apic: bool, open_points: Mapping[str, str], ext
 
 
 def _reserved(offset: int, open_points: Mapping[str, str]) -> bool:
-    """Where the table has no register. Between those that it has, the page is plain memory."""
-    return offset >= RESERVED or (offset in UNSETTLED and open_points["avic_reserved_offsets"] == "reserved")
+    return offset >= RESERVED and open_points["avic_reserved_offsets"] == "reserved"
 
 
 def classify_write(offset: int, x2apic: bool, open_points: Mapping[str, str], extended_lvt: bool = False) -> str:
@@ -68,5 +67,5 @@ def classify_write(offset: int, x2apic: bool, open_points: Mapping[str, str], ex
     if offset in WRITE_FAULTS or _reserved(offset, open_points):
         return FAULT
     if offset in EXTENDED_LVT:
-        return open_points["avic_extlvt_write"] if extended_lvt else FAULT
+        return TRAP if extended_lvt else FAULT
     return ALLOWED

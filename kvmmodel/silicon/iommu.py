@@ -1,6 +1,6 @@
 """The IOMMU's interrupt remapping: a device's message becomes a host interrupt, or is posted into a backing page.
 
-128-bit entries of a table that the IOMMU reads; drivers/iommu/amd names their fields. Known second hand as AVIC is.
+128-bit entries of a table that the IOMMU reads; drivers/iommu/amd names their fields. Its manual is known second hand.
 """
 
 from __future__ import annotations

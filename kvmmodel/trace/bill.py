@@ -47,18 +47,21 @@ class Bill:
 def bills(records: Iterable[Record], kernel: Kernel) -> list[Bill]:
     """Of all interrupts of a run, in the order of their causes."""
     ordered = sorted(records, key=lambda record: record.t)  # stable: one CPU's events stay in their order
-    found: dict[int, list[tuple[int, int, int]]] = {}
+    return [bill_at(ordered, cause, vector, targets, kernel) for cause, vector, targets in causes(ordered)]
+
+
+def causes(ordered: Sequence[Record]) -> list[tuple[int, int, list[tuple[int, int]]]]:
+    """Of records in order of time: each interrupt's (index of its cause, vector, targets), in the order of the causes.
+
+    ``targets`` are (index of the event that sets the IRR bit, vCPU).
+    """
+    found: dict[int, dict[int, list[tuple[int, int]]]] = {}
     armed: set[int] = set()
     for i, record in enumerate(ordered):
         for vcpu, vector in _requested(record):
-            found.setdefault(_cause(ordered, i, vcpu, armed), []).append((i, vcpu, vector))
-    made = []
-    for cause, requests in sorted(found.items()):
-        by_vector: dict[int, list[tuple[int, int]]] = {}
-        for i, vcpu, vector in requests:
-            by_vector.setdefault(vector, []).append((i, vcpu))
-        made += [_bill(ordered, cause, vector, targets, kernel) for vector, targets in by_vector.items()]
-    return made
+            cause = _cause(ordered, i, vcpu, armed)
+            found.setdefault(cause, {}).setdefault(vector, []).append((i, vcpu))
+    return [(cause, vector, found[cause][vector]) for cause in sorted(found) for vector in found[cause]]
 
 
 def bill(records: Iterable[Record], kernel: Kernel, vector: int, target: int) -> Bill:
@@ -142,10 +145,10 @@ def _timer_cause(records: Sequence[Record], at: int, vcpu: int, armed: set[int])
     return left if left is not None and isinstance(records[left].event, ev.VmExit) else fired
 
 
-def _bill(
+def bill_at(
     records: Sequence[Record], cause: int, vector: int, targets: Sequence[tuple[int, int]], kernel: Kernel
 ) -> Bill:
-    """Of one cause and vector; ``targets`` are (index of the event that sets the IRR bit, vCPU)."""
+    """Of one interrupt that ``causes`` found."""
     ours: dict[int, Record] = {}
     requested = targets[-1][0]
     sender = (records[requested].task, records[requested].cpu)

@@ -26,14 +26,17 @@ def device_story(
     setup: str,
     badges: tuple[Badge, ...] = (),
     broken: str | None = None,
+    at: int = 0,
 ) -> Story:
     """Tell the first message of a run's device, for ``vector`` of a vCPU, to its EOI or the end of the run. No verdict.
+    ``at``: the first from this index on, among the records in order of time.
 
     It begins where the vCPU halts or loses its CPU, if it does, else with the message. ``host_cpu``: where the host
     takes the interrupts of the device and of the IOMMU. ValueError if no device sends anything.
     """
     ordered = sorted(records, key=lambda record: record.t)  # stable: one CPU's events stay in their order
-    sent = next((i for i, record in enumerate(ordered) if isinstance(record.event, ev.DeviceMsi)), None)
+    messages = (i for i, record in enumerate(ordered) if isinstance(record.event, ev.DeviceMsi))
+    sent = next((i for i in messages if i >= at), None)
     if sent is None:
         raise ValueError("no device sends a message in this run")
     first = next((i for i in range(sent, -1, -1) if _stops(ordered[i], vcpu)), sent)

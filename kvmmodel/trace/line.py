@@ -30,14 +30,17 @@ def line_story(
     paravirtual: bool = False,
     badges: tuple[Badge, ...] = (),
     broken: str | None = None,
+    at: int = 0,
 ) -> Story:
     """Tell what becomes of a pin's line, from its first change on, and of the ``vectors`` that its entry names.
+    ``at``: not before this index among the records in order of time.
 
     To the end of the run, or until the ``accepted``-th message has been sent. ``paravirtual``: the guest uses PV
     EOI. No verdict. ValueError if the line never changes.
     """
     ordered = sorted(records, key=lambda record: record.t)  # stable: one CPU's events stay in their order
-    first = next((i for i, r in enumerate(ordered) if isinstance(r.event, ev.IoapicLine) and r.event.pin == pin), None)
+    changes = (i for i, r in enumerate(ordered) if isinstance(r.event, ev.IoapicLine) and r.event.pin == pin)
+    first = next((i for i in changes if i >= at), None)
     if first is None:
         raise ValueError(f"nothing in this run changes the line of pin {pin}")
     opening = ordered[max(first - 1, 0)]
@@ -76,7 +79,8 @@ def after(pin: PinState, event: ev.Event) -> PinState:
 
 def _step(line: Line, record: Record, kernel: Kernel) -> Step | None:
     teller = LINE_TELLERS.get(type(record.event))
-    told = None if teller is None else teller(line, record, record.event)
+    other = getattr(record.event, "pin", line.pin.pin) != line.pin.pin
+    told = None if teller is None or other else teller(line, record, record.event)
     if told is None:
         return None
     words = (told.kind, told.at, told.to, told.label, told.detail, told.who, told.sentence)

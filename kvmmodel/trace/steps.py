@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from kvmmodel import events as ev
 from kvmmodel.facts.releases import Kernel
+from kvmmodel.guest.cpu import NMI_VECTOR
 from kvmmodel.machine.record import Record
 from kvmmodel.trace.cast import HOST, Cast, bars, begin, follow, groups, states
 from kvmmodel.trace.stacks import frames
@@ -28,6 +29,7 @@ MOST_STEPS = 40  # a run that was broken on purpose may go round and round
 MOST_PROGRAM_STEPS = 50
 PV_IPI = "VMMCALL 0xa "
 MOST_EXTINT_STEPS = 60
+ENDS = ev.ClearIsr | ev.AvicClearIsr | ev.HandlerLeave
 ICR, ICR2 = "MOV [0xfee00300]", "MOV [0xfee00310]"
 
 
@@ -44,16 +46,20 @@ def story(
     broken: str | None = None,
     tellers: Mapping[type[ev.Event], Teller] = STORY_TELLERS,
     most: int = MOST_STEPS,
+    at: int | None = None,
+    also: Iterable[int] = (),
 ) -> Story:
     """Tell a run. ``source``: ipi, timer or msi; ``vector`` and ``target`` (a vCPU) say which interrupt to
     follow. ``tellers`` say which events become steps, of which there are ``most``; AVIC's do in any case.
+    ``at``: the index of its cause among the records in order of time, if it is not the first such. ``also``: more
+    vectors whose steps are told on the way.
 
     ValueError if nothing in the run is its cause.
     """
     ordered = sorted(records, key=lambda record: record.t)  # stable: one CPU's events stay in their order
-    first = _cause(ordered, source, vector)
+    first = _cause(ordered, source, vector) if at is None else at
     opening = ordered[max(first - 1, 0)]
-    cast = _cast(ordered[first], source, vector, target, opening)
+    cast = _cast(ordered[first], source, vector, target, opening, frozenset(also))
     begin(cast, opening.states)
     before, start = bars(cast), states(cast, opening)
     steps = _steps(ordered[first:], kernel, cast, tellers, most)
@@ -75,9 +81,12 @@ def program_story(
     badges: tuple[Badge, ...] = (),
     broken: str | None = None,
     tellers: Mapping[type[ev.Event], Teller] = PROGRAM_TELLERS,
+    most: int = MOST_PROGRAM_STEPS,
+    whole: bool = False,
 ) -> Story:
     """Tell what one vCPU's program does, from its first instruction that starts with ``since`` to the EOI after which
-    none of ``vectors`` waits or is in service, else to its end. ``tellers`` say which events become steps. No verdict.
+    none of ``vectors`` waits or is in service, else to its end; ``whole``: to its end in any case. ``tellers`` say
+    which events become steps, of which there are ``most``. No verdict.
 
     ValueError if the vCPU never executes such an instruction.
     """
@@ -94,7 +103,7 @@ def program_story(
         if isinstance(record.event, ev.IrqWindow):
             cast.window = record.event.open
     before, start = bars(cast), states(cast, opening)
-    steps = _steps(ordered[first:], kernel, cast, tellers, MOST_PROGRAM_STEPS)
+    steps = _steps(ordered[first:], kernel, cast, tellers, most, whole)
     return Story(title, setup, groups(cast), before, start, steps, badges, broken)
 
 
@@ -241,15 +250,22 @@ def _writes(text: str, source: str, vector: int) -> bool:
     return sends and int(value, 16) & 0xFF == vector
 
 
-def _cast(cause: Record, source: str, vector: int, target: int, opening: Record) -> Cast:
+def _cast(
+    cause: Record, source: str, vector: int, target: int, opening: Record, also: frozenset[int] = frozenset()
+) -> Cast:
     cpu = next(s.cpu for s in opening.states if s.vcpu == target)
-    return Cast(source, vector, target, cpu, cause.vcpu if source != "msi" else None, cause.cpu)
+    return Cast(source, vector, target, cpu, cause.vcpu if source != "msi" else None, cause.cpu, also=also)
 
 
 def _steps(
-    records: Sequence[Record], kernel: Kernel, cast: Cast, tellers: Mapping[type[ev.Event], Teller], most: int
+    records: Sequence[Record],
+    kernel: Kernel,
+    cast: Cast,
+    tellers: Mapping[type[ev.Event], Teller],
+    most: int,
+    whole: bool = False,
 ) -> tuple[Step, ...]:
-    """Everything up to the EOI that somebody shown does."""
+    """Everything up to the EOI that somebody shown does; ``whole``: up to the end."""
     steps: list[Step] = []
     back: tuple[tuple[str, str], ...] | None = None  # what runs once the host timer's interrupt, where we are, is over
     for record in records:
@@ -268,7 +284,7 @@ def _steps(
             steps[-1] = replace(steps[-1], bars=back)
         back = bars(replace(cast, timer_irq=False)) if cast.timer_irq and record.cpu == cast.target_cpu else None
         steps.append(_step(told, cast, record, kernel))
-        if len(steps) == most or (isinstance(event, ev.ClearIsr | ev.AvicClearIsr) and _is_last(cast, record)):
+        if len(steps) == most or (not whole and isinstance(event, ENDS) and _is_last(cast, record)):
             break
     if back is not None:
         steps[-1] = replace(steps[-1], bars=back)
@@ -286,13 +302,18 @@ def _other_vector(cast: Cast, event: ev.Event) -> bool:
 
 
 def _is_last(cast: Cast, record: Record) -> bool:
-    """Whether this EOI ends the story: in a program's, none of its vectors waits or is in service after it."""
+    """Whether this EOI ends the story: in a program's, none of its vectors waits or is in service after it. An NMI has
+    no EOI, but a handler."""
     event = record.event
+    if isinstance(event, ev.HandlerLeave):
+        return event.vector == cast.vector == NMI_VECTOR and event.vcpu_id == cast.target and cast.source != "program"
     about = event.apic_id if isinstance(event, ev.AvicClearIsr) else getattr(event, "vcpu_id", None)
     if about != cast.target:
         return False
+    if cast.source != "program":
+        return getattr(event, "vector", None) == cast.vector
     left = next(s.irr | s.isr for s in record.states if s.vcpu == cast.target)
-    return cast.source != "program" or not any(left >> vector & 1 for vector in (cast.vector, *cast.also))
+    return not any(left >> vector & 1 for vector in (cast.vector, *cast.also))
 
 
 def _spins(cast: Cast, steps: tuple[Step, ...]) -> int:
@@ -311,8 +332,8 @@ def _verdict(cast: Cast, steps: tuple[Step, ...], spins: bool) -> str | None:
     where = {"blocked": "sleeps", "runnable": "waits for its CPU"}.get(state.thread, "runs on")
     if cast.pending:
         return f"Stuck: the timer is pending, the IRR is empty, and vCPU {cast.target} {where}."
-    if not _waits(cast, steps[-1]):
-        return None
+    if steps[-1].kind == "eoi" or not _waits(cast, steps[-1]):
+        return None  # after its EOI it may wait again: that is another story
     if spins:
         where = "spins: each `HLT` exits and enters again, as KVM sees an event but injects none"
     stuck = f"Stuck: IRR `{cast.vector:#x}` is set, and vCPU {cast.target} {where}."

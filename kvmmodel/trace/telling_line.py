@@ -54,8 +54,9 @@ def _of_cast(teller: Callable[[Cast, Record, Any], Told | None]) -> Teller:
 
 
 def _set(line: Line, record: Record, e: ev.KvmSetIrq) -> Told | None:
-    """A source says again what it said before: no change of the line, but the pin looks at it."""
-    if not e.level or e.irq_source_id not in line.pin.sources:
+    """A source says again what it said before: no change of the line, but the pin looks at it. A GSI is taken for the
+    pin with its number."""
+    if not e.level or e.gsi != line.pin.pin or e.irq_source_id not in line.pin.sources:
         return None
     line.rising = True
     why = f"The owner of source {e.irq_source_id} says again that its device interrupts: the pin looks at its line."

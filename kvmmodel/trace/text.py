@@ -175,6 +175,13 @@ _TRACEPOINTS: dict[type[Event], Callable[[Any, Kernel], str]] = {
     ),
     ev.KvmAvicGaLog: lambda e, k: f"vmid={e.vmid}, vcpuid={e.vcpuid}",
     ev.KvmPiIrteUpdate: _pi_irte,
+    ev.KvmHvSynicSetIrq: lambda e, k: f"vcpu_id {e.vcpu_id} sint {e.sint} vector {e.vector} ret {e.ret}",
+    ev.KvmHvSynicSendEoi: lambda e, k: f"vcpu_id {e.vcpu_id} vector {e.vector}",
+    ev.KvmHvNotifyAckedSint: lambda e, k: f"vcpu_id {e.vcpu_id} sint {e.sint}",
+    ev.KvmHvStimerCallback: lambda e, k: f"vcpu_id {e.vcpu_id} timer {e.timer_index}",
+    ev.KvmHvStimerExpiration: lambda e, k: (
+        f"vcpu_id {e.vcpu_id} timer {e.timer_index} direct {int(e.direct)} send result {e.msg_send_result}"
+    ),
 }
 
 _WORDS: dict[type[Event], Callable[[Any], str]] = {

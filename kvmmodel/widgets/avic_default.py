@@ -211,7 +211,7 @@ class AvicDefault(ipywidgets.VBox):  # type: ignore[misc]
         kernels = tuple((name, name) for name in series())
         chosen = (Choice("cpu", "Processor", CPUS, CPU), Choice("kernel", "Kernel", kernels, KERNEL),
                   Choice("avic", "The parameter", ASKED))  # fmt: skip
-        self._choices = {choice.key: parts.toggles(choice) for choice in chosen}
+        self._choices = {choice.key: parts.control(choice) for choice in chosen}
         self._choices |= {key: self._switch(label) for key, label in SWITCHES}
         self._head, self._figure = parts.html("head"), parts.html("figure")
         style = [parts.html("css", f"<style>{parts.css()}</style>")] if css else []

@@ -10,7 +10,7 @@ from kvmmodel.facts.releases import series
 from kvmmodel.machine.host import Host
 from kvmmodel.machine.vm import Vm
 from kvmmodel.silicon import apic as hw
-from kvmmodel.silicon.avic_access import FAULT, TRAP
+from kvmmodel.silicon.avic_access import FAULT, GP, TRAP
 from kvmmodel.trace.text import tracepoint
 from kvmmodel.widgets.avic_accesses import CPU, MSR, NO_EXIT, REGISTERS, accessed, outcome, prepared
 from kvmmodel.widgets.avic_ipis import send
@@ -27,15 +27,16 @@ IPI_POINTS = (
 )  # fmt: skip
 
 
-def counts(kernel: str, x2apic: bool, write: bool) -> tuple[int, int, int, int]:
-    """Rows of the board without an exit, with a trap, a fault, and with KVM's intercept."""
+def counts(kernel: str, x2apic: bool, write: bool) -> tuple[int, int, int, int, int]:
+    """Rows of the board that are done without an exit, with a trap, a fault, with KVM's intercept, and with #GP."""
     found = Counter(outcome(kernel, x2apic, register, write) for register in REGISTERS.values())
-    return sum(found[how] for how in NO_EXIT), found[TRAP], found[FAULT], found[MSR]
+    done = sum(found[how] for how in NO_EXIT if how != GP)
+    return done, found[TRAP], found[FAULT], found[MSR], found[GP]
 
 
 def counts_table() -> Html:
     """How many rows of the board go which way, by mode and release."""
-    heads = ("access", "kernels", "no exit", "402h, trap", "402h, fault", "7Ch")
+    heads = ("access", "kernels", "no exit", "402h, trap", "402h, fault", "7Ch", "#GP")
     bodies = []
     for mode, x2apic in (("xAPIC", False), ("x2APIC", True)):
         over = el("th", mode, scope="rowgroup", colspan=str(len(heads)), class_="km-over")

@@ -37,14 +37,14 @@ CHOSEN = (
 ACCESSES = tuple((REGISTERS[key].label, key) for key in CHOSEN)
 MODES = {"off": "AVIC off", "xavic": "xAVIC", "x2avic": "x2AVIC"}
 RULE = "the handlers of exits 401h and 402h return without doing anything"
-KNOWN = (Badge("manual", "AMD APM table 15-22, second hand"), Badge("source", "5.10 to 7.3"))
+KNOWN = (Badge("manual", "AMD APM table 15-22, 15.29.10"), Badge("source", "5.10 to 7.3"))
 LEGEND = (
     ("allowed", "the page, and nothing else"),
     ("accelerated", "the page, and what the register does"),
     ("trap", "402h, after the write"),
     ("fault", "402h, before the access"),
     ("MSR", "7Ch: KVM intercepts it"),
-    ("#GP", "no such register"),
+    ("#GP", "no such register, or it cannot be written"),
 )
 VERDICTS = {
     (ALLOWED, "read"): "No exit. The processor reads the vCPU's register page.",
@@ -54,7 +54,7 @@ VERDICTS = {
     (FAULT, "read"): "A fault. The page was not read: KVM decodes the instruction and",
     (FAULT, "write"): "A fault. The page was not written: KVM decodes the instruction and",
     (GP, "read"): "`#GP`, without an exit. In this mode there is no such register to read.",
-    (GP, "write"): "`#GP`, without an exit. In this mode there is no such register to write.",
+    (GP, "write"): "`#GP`, without an exit. In this mode there is no such register, or it can only be read.",
     (MSR, "read"): "Exit 7Ch. KVM intercepts this MSR's reads, so AVIC was not asked.",
     (MSR, "write"): "Exit 7Ch. KVM intercepts this MSR's writes, so AVIC was not asked.",
 }
@@ -88,8 +88,7 @@ def exit_story(
         told = access_story(found.records, vm.host.kernel, title=title, setup=where, badges=known)
     how = outcome(kernel, x2apic, row, write)
     if not broken:
-        refused = any("#GP" in step.label for step in told.steps)
-        end = "" if how != FAULT else " refuses: `#GP`." if refused else " drops the write." if write else " answers."
+        end = "" if how != FAULT else " drops the write." if write else " answers."
         return replace(told, verdict=VERDICTS[how, does] + end)
     return replace(told, broken=RULE, verdict=_not_done(how, register))
 

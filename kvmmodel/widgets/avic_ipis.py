@@ -119,7 +119,7 @@ def ipi_story(
 ) -> Story:
     """One IPI, told up to vCPU 1's EOI. All are values of the choices."""
     sent, made = send(ipi, state, kernel, apic, broken), IPIS[ipi]
-    known = (BROKEN,) if broken else (Badge("manual", "AMD APM 15.29.6, second hand"), Badge("source", "5.10 to 7.3"))
+    known = (BROKEN,) if broken else (Badge("manual", "AMD APM 15.29.6"), Badge("source", "5.10 to 7.3"))
     told = story(
         sent.records,
         sent.vm.host.kernel,

@@ -126,7 +126,7 @@ CAUSES = {
     "msi": "An MSI by `KVM_SIGNAL_MSI`, counted from there to the EOI",
     "timer": "The APIC timer's TSC deadline, counted from the write that arms it to the EOI",
 }
-KNOWN = (Badge("source", "6.1, 6.12, 7.2, 7.3"), Badge("manual", "AMD APM 15.29, second hand"))
+KNOWN = (Badge("source", "6.1, 6.12, 7.2, 7.3"), Badge("manual", "AMD APM 15.29"))
 
 
 def entry(mode: str, scenario: str, kernel: str, vector: int, target: int) -> Entry:

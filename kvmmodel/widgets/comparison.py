@@ -30,7 +30,7 @@ class Comparison(ipywidgets.VBox):  # type: ignore[misc]
         self._quiet = False
         self.pair: Any = None
         self.error: str | None = None
-        self._choices = {c.key: parts.toggles(c) for c in choices}
+        self._choices = {c.key: parts.control(c) for c in choices}
         self._head, self._figure = parts.html("head"), parts.html("figure")
         style = [parts.html("css", f"<style>{parts.css()}</style>")] if css else []
         super().__init__([*style, self._head, parts.box("ctl", *self._choices.values()), self._figure])

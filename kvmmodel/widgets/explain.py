@@ -88,7 +88,7 @@ class Explainer(ipywidgets.VBox):  # type: ignore[misc]
         self.shown: Shown | None = None
         self.error: str | None = None
         names = (("not known", ""), *((name, name) for name in series()))
-        self._kernel = parts.toggles(Choice("kernel", "Kernel", names, kernel or None))
+        self._kernel = parts.control(Choice("kernel", "Kernel", names, kernel or None))
         self._text = ipywidgets.Textarea(text, description="Stacks", continuous_update=False, rows=12)
         self._text.add_class("km-text-trace")
         self._go, self._stop = self._button("go", "Explain"), self._button("stop", "Stop the runs")

@@ -47,6 +47,8 @@ def _verdict(vm: Vm, flag: str, avic: str, broken: bool) -> str | None:
         return "Stuck: AVIC is on, so the processor ignores `V_IRQ`. IF is set, and no `VINTR` exit comes."
     if broken:
         return "Nothing changes: no window was needed, or AVIC was off." if not toggles else None
+    if avic == "off" and flag == "set":
+        return "Delivered. It could go in at once, so no window was needed."
     if avic == "off":
         return "Delivered. With AVIC off a window costs its own vCPU one exit, and nobody else anything."
     if flag == "set":

@@ -50,7 +50,7 @@ def draw(made: Board) -> str:
         mask(made.reasons, made.mask, made.host.kernel.has("inhibit_trace_names")),
         *(opened(one, own=one.id in made.own) for one in shown),
         el("h4", "How it came about", class_="km-part"),
-        _moments(made),
+        moments(made),
         el("h4", f"{'The others' if shown else 'The reasons'}, all clear", class_="km-part"),
         _clear(clear),
     ]
@@ -109,10 +109,10 @@ def mask(known: tuple[Reason, ...], value: int, named: bool) -> str:
     return caption + el("div", el("ol", *cells, class_="km-mask", aria_hidden="true"), role="img", aria_label=words)
 
 
-def opened(one: Reason, *, own: bool = False) -> str:
-    """A reason that is set: why it inhibits, who sets and clears it, and what to change."""
+def opened(one: Reason, *, own: bool = False, heading: str = "h4") -> str:
+    """A reason that is set: why it inhibits, who sets and clears it, and what to change; ``heading`` is its element."""
     place = f"number {one.bit}, in no mask" if own else f"bit {one.bit}"
-    title = el("h4", rich(f"`{one.name}`, {place}: {one.short}"))
+    title = el(heading, rich(f"`{one.name}`, {place}: {one.short}"))
     why = [f"<b>Why it inhibits.</b> {rich(one.why)}", f"<b>Set by</b> {coded(one.set_by)}"]
     why.append(f"<b>Cleared by</b> {coded(one.cleared_by)}")
     if one.options:
@@ -125,7 +125,8 @@ def opened(one: Reason, *, own: bool = False) -> str:
     return el("div", title, left, right, class_="km-set")
 
 
-def _moments(made: Board) -> str:
+def moments(made: Board) -> str:
+    """How it came about: the mask after each step, and who changed it."""
     known = {one.id: one for one in made.reasons}
 
     def item(moment: Moment) -> str:
@@ -157,7 +158,7 @@ def decoded(value: int | str, kernel: str = KERNEL) -> Html:
         raise ValueError(f"no mask in {value!r}: expected a number as a trace prints it, such as '0x200'") from None
     found = release(kernel)
     names, known = decode(found, number), reasons(found)
-    on = [opened(one) for one in known if one.name in names]
+    on = [opened(one, heading="h3") for one in known if one.name in names]
     where = el("p", rich(f"Kernel {found.release}"), class_="km-sub")
     cells = mask(known, number, found.has("inhibit_trace_names"))
     return Html(parts.styled(el("section", where, cells, *on, class_="km km-static km-board")))
@@ -195,7 +196,7 @@ class InhibitBoard(ipywidgets.VBox):  # type: ignore[misc]
         self.board: Board | None = None
         self.error: str | None = None
         names = tuple((name, name) for name in series())
-        self._kernel = parts.toggles(Choice("kernel", "Kernel", names, kernel))
+        self._kernel = parts.control(Choice("kernel", "Kernel", names, kernel))
         self._switches = {s.key: self._switch(s.label, s.on) for s in SWITCHES}
         self._head, self._figure = parts.html("head"), parts.html("figure")
         style = [parts.html("css", f"<style>{parts.css()}</style>")] if css else []

@@ -127,13 +127,13 @@ def board(kernel: str = "6.18", cpu: str = "zen4", **on: bool) -> Board:
     chosen = {switch.key: on.get(switch.key, switch.on) for switch in SWITCHES}
     host = Host(cpu, kernel, avic=not chosen["off"])
     vm = host.create_vm(2, x2apic=chosen["x2apic"], svm=chosen["l2"], sev=chosen["sev"], hyperv_synic=chosen["autoeoi"])
-    moments = _creation(vm)
+    moments = creation(vm)
     if chosen["pit"]:
-        moments.append(_step(vm, "create PIT", lambda made: made.create_pit2()))
+        moments.append(step(vm, "create PIT", lambda made: made.create_pit2()))
     for switch in SWITCHES:
         if chosen[switch.key] and switch.act is not None and _known(switch, host):
-            moments.append(_step(vm, switch.step, switch.act))
-    return Board(host, reasons(host.kernel), vm.inhibits, _own(vm), tuple(moments))
+            moments.append(step(vm, switch.step, switch.act))
+    return Board(host, reasons(host.kernel), vm.inhibits, own_reasons(vm), tuple(moments))
 
 
 def _known(switch: Switch, host: Host) -> bool:
@@ -141,20 +141,20 @@ def _known(switch: Switch, host: Host) -> bool:
     return switch.key != "blockirq" or any(one.id == "BLOCKIRQ" for one in reasons(host.kernel))
 
 
-def _step(vm: Vm, label: str, act: Callable[[Vm], None]) -> Moment:
+def step(vm: Vm, label: str, act: Callable[[Vm], None]) -> Moment:
     """Do one thing, and see what it changed."""
     before, start = vm.inhibits, len(vm.trace.records)
     act(vm)
     by = _who(vm, vm.trace.records[start:]) if vm.inhibits != before else ""
-    return Moment(label, vm.inhibits, by, _own(vm))
+    return Moment(label, vm.inhibits, by, own_reasons(vm))
 
 
-def _own(vm: Vm) -> frozenset[str]:
+def own_reasons(vm: Vm) -> frozenset[str]:
     l2 = vm.vcpus[0].kvm_vcpu.guest_mode
     return frozenset(one.id for one in reasons(vm.host.kernel) if one.scope == "vCPU" and l2)
 
 
-def _creation(vm: Vm) -> list[Moment]:
+def creation(vm: Vm) -> list[Moment]:
     """What KVM_CREATE_VM, the irqchip and the vCPUs did, from the trace; before 6.1 it tells less."""
     moments = [Moment("create VM", frozenset(), "")]
     records = [r for r in vm.trace.records if isinstance(r.event, KvmApicvInhibitChanged)]

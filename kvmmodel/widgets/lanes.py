@@ -72,10 +72,11 @@ def plan(story: Story) -> Plan:
 def textures(story: Story, prefix: str) -> str:
     """SVG patterns for the lanes that the story has; ``prefix`` makes their ids unique in the page."""
     used = {c.lane for c in plan(story).columns}
-    return el("defs", *(_texture(lane, f"{prefix}-{lane}") for lane in LANES[1:] if lane in used))
+    return el("defs", *(texture(lane, f"{prefix}-{lane}") for lane in LANES[1:] if lane in used))
 
 
-def _texture(lane: str, ident: str) -> str:
+def texture(lane: str, ident: str) -> str:
+    """The pattern of one lane; the guest's is solid and has none."""
     size, turn, mark = {
         "hw": ("5", None, '<path d="M0 0h5M0 0v5" stroke-width="1.6"/>'),
         "kvm": ("5", "rotate(45)", '<path d="M0 0v5" stroke-width="3"/>'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 
 from kvmmodel.trace.story import Badge
 from kvmmodel.widgets.glyphs import icon
@@ -23,6 +24,11 @@ class Html(str):
 
     def _repr_html_(self) -> str:
         return str(self)
+
+
+def style() -> Html:
+    """The look of what other cells return, for a notebook, which does not link the style sheet as the book does."""
+    return Html(f"<style>{(files('kvmmodel.widgets') / 'km.css').read_text(encoding='utf-8')}</style>")
 
 
 def badge(item: Badge) -> str:

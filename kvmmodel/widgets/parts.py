@@ -17,14 +17,22 @@ from kvmmodel.widgets.svg import plain
 Build = Callable[..., Story]
 
 
+class Refused(ValueError):
+    """A run that the reader's own choices or text rule out. Its words are all that there is to say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A question with few answers. ``options`` are (label, value) with hashable values. No ``default``: the first."""
+    """A question with few answers. ``options`` are (label, value) with hashable values. No ``default``: the first.
+
+    ``menu``: there are many answers, so they stand in a list that opens.
+    """
 
     key: str
     label: str
     options: tuple[tuple[str, Any], ...]
     default: Any = None
+    menu: bool = False
 
     def start(self) -> Any:
         """The value to begin with. Errors: ValueError if ``default`` is not among the options."""
@@ -82,11 +90,28 @@ def button(key: str, tooltip: str) -> Any:
     return button
 
 
-def toggles(choice: Choice) -> Any:
-    widget = ipywidgets.ToggleButtons(
-        options=list(choice.options), value=choice.start(), description=choice.label, tooltip=choice.label
-    )
+def control(choice: Choice) -> Any:
+    """The control of a choice: buttons that show all answers, or a menu."""
+    kind = ipywidgets.Dropdown if choice.menu else ipywidgets.ToggleButtons
+    widget = kind(options=list(choice.options), value=choice.start(), description=choice.label, tooltip=choice.label)
     widget.add_class(f"km-choice-{choice.key}")
+    return widget
+
+
+def text(key: str, label: str, rows: int = 1, **more: Any) -> Any:
+    """A text that counts once its field is left. ``rows`` 1: one line."""
+    kind = ipywidgets.Textarea if rows > 1 else ipywidgets.Text
+    extra = {"rows": rows} if rows > 1 else {}
+    widget = kind(description=label, tooltip=label, continuous_update=False, **extra, **more)
+    widget.add_class(f"km-text-{key}")
+    return widget
+
+
+def act(key: str, label: str, tooltip: str) -> Any:
+    """A button with words on it."""
+    widget = ipywidgets.Button(description=label, tooltip=tooltip)
+    for css_class in ("km-act", f"km-{key}"):
+        widget.add_class(css_class)
     return widget
 
 

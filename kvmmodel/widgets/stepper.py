@@ -28,7 +28,8 @@ def stepper(
     css: bool = True,
     above: Callable[..., str] | None = None,
 ) -> Stepper:
-    """The widget over the runs that ``build`` makes. ``break_it`` names the rule that the switch removes, if any.
+    """The widget over the runs that ``build`` makes, a story for the values chosen. ``break_it``: the rule that the
+    switch removes, if any.
 
     ``css=False`` leaves the style sheet out, for pages that link it. ``above`` draws what stands between the choices
     and the run, as HTML, from the choices' values.
@@ -56,7 +57,7 @@ class Stepper(ipywidgets.VBox):  # type: ignore[misc]
         self.story: Story | None = None
         self.index = 0
         self.error: str | None = None
-        self._choices = {c.key: parts.toggles(c) for c in choices}
+        self._choices = {c.key: parts.control(c) for c in choices}
         self._break = parts.switch(break_it) if break_it is not None else None
         self._head, self._figure, self._count, self._track = (
             parts.html(c) for c in ("head", "figure", "count", "track")
@@ -110,6 +111,11 @@ class Stepper(ipywidgets.VBox):  # type: ignore[misc]
         """Remove the rule, or put it back."""
         if self._break is not None:
             self._break.value = on
+
+    def refresh(self) -> None:
+        """Make the run anew: no choice has changed, but what it is made of."""
+        self._runs.clear()
+        self._rebuild()
 
     # -- making and wiring ----------------------------------------------------------------------------------------
 
@@ -168,7 +174,8 @@ class Stepper(ipywidgets.VBox):  # type: ignore[misc]
                 self._runs[key] = self._build(**self.values, broken=self.broken)
             self.story, self.error = self._runs[key], None
         except Exception as problem:  # a page's own code: its reader gets one line, and the controls go on working
-            self.story, self.error = None, parts.in_one_line("This run", problem)
+            refused = isinstance(problem, parts.Refused)
+            self.story, self.error = None, str(problem) if refused else parts.in_one_line("This run", problem)
             self._figure.value = figure.failed(self.error)
             self._count.value = self._track.value = ""
             return

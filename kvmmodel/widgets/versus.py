@@ -15,7 +15,7 @@ from kvmmodel.trace.story import Badge, StackFrame, Step, Story
 from kvmmodel.widgets.glyphs import icon
 from kvmmodel.widgets.page import badges
 from kvmmodel.widgets.stack import lane_of
-from kvmmodel.widgets.svg import breakable, el, esc, plain, rich
+from kvmmodel.widgets.svg import breakable, el, plain, rich
 
 SPOKEN = {SAME: "same", CHANGED: "same step, other functions", GONE: "only on the left", NEW: "only on the right"}
 _KEY = (
@@ -84,7 +84,7 @@ def _number(count: int, what: str) -> str:
 
 def _verdict(rows: Sequence[StepRow], pair: Pair) -> str:
     mark = icon("eoi" if all(row.mark == SAME for row in rows) else "dot")
-    return f'<p class="km-found">{mark}<b>{esc(verdict(rows, pair.names))}</b></p>'
+    return f'<p class="km-found">{mark}<b>{rich(verdict(rows, pair.names))}</b></p>'
 
 
 def _steps(rows: Sequence[StepRow], pair: Pair) -> str:

@@ -37,7 +37,7 @@ TITLES = {
     "read": "A read of an IRR word",
     "timer": "A write that starts the timer",
 }
-KNOWN = (Badge("source", "6.1, 6.12, 7.2, 7.3"), Badge("manual", "AMD APM 15.29, second hand"))
+KNOWN = (Badge("source", "6.1, 6.12, 7.2, 7.3"), Badge("manual", "AMD APM 15.29"))
 INSIDE = "No exit, and no KVM code: the processor did it all in the vCPU's own page of registers."
 
 

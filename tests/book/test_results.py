@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from docutils import nodes
 from sphinx.errors import ExtensionError
 
 from kvmbook import results
@@ -47,3 +48,13 @@ def test_a_value_is_named_by_its_path(tmp_path: Path) -> None:
     assert results.at(found, "#rows") == 2
     with pytest.raises(KeyError):
         results.at(found, "fuzz.classes")
+
+
+@pytest.mark.parametrize("name", results.TABLES)
+def test_a_table_is_one_node_with_a_row_for_each_number(name: str) -> None:
+    row = {"name": "a", "equal": 1, "phases": 1, "matched": 2, "unmatched": []}
+    script = {"file": "b", "avic": "on", "runs": 3, "equal": 2, "declared": 1}
+    found = {"recordings": [row], "scripts": [script], "tests": {"parts": {"kvm": 4}}, "cases": {"skipped": {"c": 5}}}
+    made = results.TABLES[name](found)
+    assert isinstance(made, nodes.table)
+    assert len(list(made.findall(nodes.row))) == 2

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect
 
@@ -59,9 +60,13 @@ def serving(folder: Path) -> Iterator[Site]:
     server.shutdown()
 
 
-def launch(playwright: Playwright) -> Browser:
+def launch_options() -> dict[str, Any]:
     assert CHROMIUM, "Chromium is needed (Debian: apt-get install chromium)"
-    return playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+    return {"executable_path": CHROMIUM, "args": ["--no-sandbox"] if os.geteuid() == 0 else []}
+
+
+def launch(playwright: Playwright) -> Browser:
+    return playwright.chromium.launch(**launch_options())
 
 
 def recorded(page: Page) -> Record:

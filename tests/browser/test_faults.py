@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from bookpage import Site, choose, go_live, new_picture, open_page, picture, recorded, wait_for
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 
 def missing(site: Site) -> None:
@@ -80,13 +80,3 @@ def test_a_page_opened_as_a_file_says_that_it_needs_a_server(page: Page, site: S
     page.goto((site.folder / "book" / "inject.html").as_uri())
     expect(page.get_by_role("status").first).to_contain_text("web server")
     page.goto("about:blank")
-
-
-def test_without_javascript_the_page_has_picture_and_text(browser: Browser, site: Site) -> None:
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(site.page("book/inject"))
-    expect(page.get_by_role("heading", level=1).first).to_contain_text("How is an interrupt")
-    assert page.locator("noscript.live-noscript svg[role=img]").first.is_visible()
-    assert page.locator(".live-bar").is_hidden()
-    context.close()

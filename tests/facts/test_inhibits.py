@@ -80,3 +80,13 @@ def test_values_begin_at_modelled_series():
             assert set(row.get(field, ())) <= set(series()), (name, field)
         first = next(iter(row["bit"]))
         assert all(next(iter(row[field])) == first for field in ("scope", "set_by", "cleared_by")), name
+
+
+def test_what_to_change_depends_on_the_release():
+    """hv-avic is of no use where a SynIC alone inhibits, nor hiding SVM where only running a guest does."""
+    old, new = (inhibits.reason(kernel(series), "HYPERV") for series in ("5.10", "5.15"))
+    assert (old.options, new.options) == ((), ("-cpu ...,hv-avic",))
+    assert old.avoid == "leave hv-synic and hv-stimer out"
+    old, new = (inhibits.reason(kernel(series), "NESTED") for series in ("5.15", "6.1"))
+    assert (old.short, new.short) == ("SVM is in the guest's CPUID", "L2 runs, on that vCPU only")
+    assert (old.options[0], new.options) == ("-cpu ...,-svm", ())

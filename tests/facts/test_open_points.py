@@ -18,7 +18,7 @@ def test_a_default_is_one_of_at_least_two_choices(point):
 def test_a_host_carries_its_choices():
     chosen = Host("zen4", "6.12", open_points={"avic_ppr_low_nibble": "dropped"}).create_vm(1).machine.host.open_points
     assert chosen == choose() | {"avic_ppr_low_nibble": "dropped"}
-    assert chosen["avic_above_max_index"] == "ID2"
+    assert chosen["avic_logical_empty"] == "ID2"
 
 
 @pytest.mark.parametrize(

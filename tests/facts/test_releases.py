@@ -29,6 +29,19 @@ def test_stable_releases_are_points_of_older_series():
             assert len(version(point)) == 3, change.id
 
 
+def test_the_mainline_release_lies_between_the_series_read():
+    """After the last series without the behaviour, and not after the first with it."""
+    read = [version(line) for line in series()]
+    for change in changes().values():
+        if change.mainline is None:
+            continue
+        text, how = change.mainline
+        assert how in HOW, change.id
+        last = max(line for line in read if line < version(change.since))
+        for release in text.split(" or "):
+            assert last < version(release) <= version(change.since), change.id
+
+
 def test_a_commit_is_one_hash_or_several():
     for change in changes().values():
         assert change.commit is None or all(HASH.fullmatch(one) for one in change.commit.split(", ")), change.id

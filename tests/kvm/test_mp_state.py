@@ -2,6 +2,7 @@
 
 import pytest
 
+from kvmmodel import Host
 from tests.machines import APIC_BASE, LVTT, SVR, TDCR, TMCCT, TMICT, address, load, vm, word
 
 INIT, SIPI, REMRD = 0x500, 0x600, 0x300
@@ -62,3 +63,10 @@ def test_the_current_count_is_32_bits():
     load(made.vcpus[0], {LVTT: 0x60041, TMICT: 0xFFFFFFFF, TMCCT: 0, TDCR: 0, SVR: 0x1FF})
     made.machine.now += 1000
     assert 0xFFFFF000 < word(made.vcpus[0].get_lapic(), TMCCT) <= 0xFFFFFFFE - 500
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "5.15", "6.1", "7.3"])
+def test_a_vcpu_that_got_init_and_sipi_at_once_enters_the_guest(kernel):
+    """Two vCPUs on one CPU: up to 5.15 KVM_REQ_UNHALT stayed in the model, and no entry ever got past it."""
+    made = Host(kernel=kernel, avic=False).create_vm(2, boot=True, pcpus=[2, 2])
+    assert [one.get_mp_state() for one in made.vcpus] == ["runnable", "runnable"]

@@ -100,6 +100,7 @@ def test_a_title_and_a_program_are_needed(text):
         "title = 't'\nuserspace = [3]\n[vcpu.0]\nprogram = []",
         "title = 't'\n[vcpu.0]\nprogram = []\nidt = { '0x41' = 3 }",
         "title = 't'\n[vm]\npcpus = ['a', 'b']\n[vcpu.0]\nprogram = []",
+        "title = 't'\n[vm]\npcpus = [2, 4096]\n[vcpu.0]\nprogram = []",
         "title = 't'\n[[race]]\nat = 3\nrun = 0\nuntil = 'x'\n[vcpu.0]\nprogram = []",
         "title = 't'\n[[race]]\nat = {event = 'kick'}\nrun = -1\nuntil = 'x'\n[vcpu.0]\nprogram = []",
         "title = 't'\n[vcpu.0]\nprogram = ['wrmsr ICR 0x10000000000000000']",

@@ -1,6 +1,6 @@
 """The AVIC unit by itself: the ICR algorithm and its reasons, recognition, TPR, EOI, VMRUN's checks, open points.
 
-AMD APM volume 2, 15.29, second hand; each docstring says which mistake its test catches.
+AMD APM volume 2, 15.29; each docstring says which mistake its test catches.
 """
 
 import pytest
@@ -83,7 +83,7 @@ def test_id2_one_invalid_target_of_a_logical_destination_stops_all(dest):
 def test_id2_a_logical_entry_that_names_an_invalid_physical_one():
     made = bench(2, x2apic=False)
     made.logical()[0] = LOGICAL_VALID | 7
-    assert send(made, V | LOGICAL, 1) == (ID2, 7)
+    assert send(made, V | LOGICAL, 1) == (ID2, 0)
 
 
 @pytest.mark.parametrize("low", [V, V | ALLBUT])
@@ -249,13 +249,11 @@ def test_open_point_behind_the_first_reason_type_comes_before_vector_or_the_rest
     assert send(bench(avic_icr_check_order=order), low, dest=dest)[0] == second
 
 
-def test_open_point_a_destination_above_max_index():
-    """Entry or not. Catches MAX_INDEX not looked at."""
+def test_id2_a_destination_above_max_index():
+    """Table 15-27: not covered by the table. Entry or not. Catches MAX_INDEX not looked at."""
     made = bench([0, 9], max_index=5)
     assert send(made, dest=9) == (ID2, 9)
-    dropped = bench([0, 9], max_index=5, avic_above_max_index="dropped")
-    assert send(dropped, dest=9) is None
-    assert dropped.irr() == made.irr() == {}
+    assert made.irr() == {}
     assert send(bench([0, 9], max_index=9), dest=9) is None  # inclusive
 
 
@@ -270,19 +268,34 @@ def test_a_broadcast_to_nobody_is_no_error():
     assert send(bench(1), V | ALLBUT) is None
 
 
-def test_open_point_the_index_that_an_id2_exit_reports():
-    assert send(bench(), dest=9) == (ID2, 9)
-    assert send(bench(avic_index_reported="zero"), dest=9) == (ID2, 0)
+@pytest.mark.parametrize(("choice", "index"), [("logical", 5), ("physical", 1)])
+def test_open_point_of_which_table_the_index_is_for_a_logical_destination(choice, index):
+    """Slot 5 names APIC ID 1. Slot 6 names nobody, and has no other index. Catches the ID taken for the slot."""
+    made = bench(2, x2apic=False, avic_index_reported=choice)
+    made.logical().update({0: LOGICAL_VALID | 0, 5: LOGICAL_VALID | 1})
+    made.stop(1)
+    assert send(made, V | LOGICAL, 1 << 5) == send(made, V | LOGICAL, 1 << 5 | 1) == (ID1, index)
+    assert send(made, V | LOGICAL, 1 << 6) == (ID2, 6)
+    assert send(made, dest=1) == send(made, V | ALLBUT) == (ID1, 1)
+    made.table()[1] = physical_entry(0x5000, 1, valid=False)
+    assert send(made, V | LOGICAL, 1 << 5) == (ID2, index)
 
 
-def test_open_point_the_index_of_id1_for_several_targets():
-    """Of logical destinations and shorthands. One physical target is not in question."""
-    for choice, index in (("first", 1), ("zero", 0)):
-        made = bench(avic_index_reported=choice)
-        made.stop(1)
-        assert send(made, V | ALLBUT) == (ID1, index)
-        assert send(made, V | LOGICAL, 0b10) == (ID1, index)
-        assert send(made, dest=1) == (ID1, 1)
+@pytest.mark.parametrize("choice", ["logical", "physical"])
+def test_the_index_of_id3_goes_by_the_destination_mode(choice):
+    """Table 15-27. Catches the open choice taken here, too."""
+    made = bench(2, x2apic=False, avic_index_reported=choice)
+    made.logical()[5] = LOGICAL_VALID | 1
+    made.table()[1] = physical_entry(0x7000, 1, True)
+    assert send(made, V | LOGICAL, 1 << 5) == (ID3, 5)
+    assert send(made, dest=1) == send(made, V | ALLBUT) == (ID3, 1)
+
+
+@pytest.mark.parametrize("choice", ["logical", "physical"])
+def test_x2avic_has_no_logical_table_to_report_from(choice):
+    made = bench(avic_index_reported=choice)
+    made.stop(1)
+    assert send(made, V | LOGICAL, 0b10) == (ID1, 1)
 
 
 def test_open_point_x2avic_broadcast():

@@ -1,4 +1,4 @@
-"""The physical and the logical APIC ID table, by their bits. APM volume 2, 15.29, second hand."""
+"""The physical and the logical APIC ID table, by their bits. APM volume 2, 15.29."""
 
 import pytest
 from hypothesis import given

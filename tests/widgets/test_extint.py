@@ -83,3 +83,8 @@ def test_userspaces_extint_asks_for_the_same_window(kernel):
     vm.run()
     assert {change for change in changes(vm) if change[0] == "IRQWIN"} == {("IRQWIN", True), ("IRQWIN", False)}
     assert vm.vcpus[0].guest.handled == {VECTOR: 1}
+
+
+def test_without_avic_only_a_window_is_said_to_cost_an_exit():
+    assert "window costs" in extint_avic_story("clear", avic="off").verdict
+    assert "no window" in extint_avic_story("set", avic="off").verdict

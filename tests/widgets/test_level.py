@@ -172,3 +172,13 @@ def test_the_explorer_starts_with_one_device():
     widget.choose(source="shared", entry="vector")
     widget.set_broken(True)
     assert widget.story == level_story("shared", entry="vector", broken=True)
+
+
+def test_only_a_line_that_was_recorded_says_so():
+    def known(*choice):
+        return {badge.how for badge in level_story(*choice).badges}
+
+    assert "recorded" in known("one")
+    assert "recorded" in known("edge")
+    assert "recorded" not in known("one", "paravirtual")
+    assert "recorded" not in known("edge", "register", "vector")

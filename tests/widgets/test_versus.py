@@ -108,3 +108,13 @@ def test_a_notebook_gets_the_widget_and_its_first_picture(css):
     data = comparison(pair, (LENGTH,), css=css)._repr_mimebundle_()
     assert static(pair()) in data["text/html"]
     assert data["text/html"].startswith("<style>") is css
+
+
+def test_a_choice_of_many_is_a_list_that_opens():
+    menu = Choice("length", "Length", LENGTH.options, "cut", menu=True)
+    widget = comparison(pair, (menu,))
+    control = widget._choices["length"]
+    assert (type(control).__name__, control.value, control.description) == ("Dropdown", "cut", "Length")
+    assert "km-choice-length" in control._dom_classes
+    control.value = "whole"
+    assert widget.pair == pair()

@@ -49,10 +49,15 @@ def at(results: dict[str, Any], path: str) -> Any:
     return len(value) if path.startswith("#") else value
 
 
+def in_words(path: str) -> str:
+    """What the role ``result`` shows."""
+    value = at(read(), path)
+    return f"{value:,}".replace(",", " ") if isinstance(value, int) else str(value)
+
+
 class Result(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        value = at(read(), self.text)
-        return [nodes.Text(f"{value:,}".replace(",", " ") if isinstance(value, int) else str(value))], []
+        return [nodes.Text(in_words(self.text))], []
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> nodes.table:
@@ -61,7 +66,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> nodes.table:
     group += [nodes.colspec(colwidth=1) for _ in heads]
     group += nodes.thead("", _row(heads))
     group += nodes.tbody("", *map(_row, rows))
-    return made + group
+    made += group
+    return made
 
 
 def _row(cells: Sequence[Any]) -> nodes.row:

@@ -1,5 +1,5 @@
 // What a screen reader hears of a stepper. Python redraws the figure as a whole, so what must last is kept here: one
-// live region a stepper that repeats the sentence (a comparison's verdict), and the words for the scrubber's position.
+// live region a stepper that repeats what it says, and the words for the scrubber's position.
 
 const QUIET = '.km-playing';   // while it plays, only where it stops is worth saying
 
@@ -14,8 +14,12 @@ function region(stepper) {
   return found;
 }
 
+// A step's sentence, a comparison's verdict, a board's answer, a failure; and how the run ended, where it shows.
+const SAID = ['.km-error', '.km-say, .km-found, .km-answer', '.km-verdict'];
+
 function announce(stepper) {
-  const sentence = stepper.querySelector('.km-say, .km-found')?.textContent.replace(/\s+/g, ' ').trim() ?? '';
+  const parts = SAID.map(selector => stepper.querySelector(selector)?.textContent ?? '');
+  const sentence = parts.join(' ').replace(/\s+/g, ' ').trim();
   const handle = stepper.querySelector('.km-scrub .noUi-handle');
   const words = [...stepper.querySelectorAll('.km-figure svg[role=img]')].find(svg => svg.getClientRects().length);
   if (handle && words) handle.setAttribute('aria-valuetext', words.getAttribute('aria-label'));

@@ -8,7 +8,7 @@ export class Bar {
     this.button = element.querySelector('button');
     this.status = element.querySelector('[role=status]');
     this.button.addEventListener('click', () => (this.active ? stop() : start()));
-    element.hidden = false;
+    this.button.hidden = this.status.hidden = false;
   }
 
   get state() { return this.element.dataset.state; }

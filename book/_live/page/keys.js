@@ -1,12 +1,14 @@
 // Keys for a stepper: they press its own buttons, so there is one way to step.
 
 const BUTTON = { ArrowLeft: '.km-back', ArrowRight: '.km-fwd', Home: '.km-first', End: '.km-last', ' ': '.km-play', b: '.km-break' };
+const MODES = /^[1-4]$/;   // where the widget asks for AVIC, its answers by number
 const TEXT = 'input:not([type=checkbox]):not([type=radio]), textarea, select, [contenteditable]';
 
 /** The selector of the button that `key` presses when the focus is on `target`, or undefined. */
 export function wanted(key, target) {
   if (target.closest(TEXT)) return undefined;                              // the key is text
   if (key === ' ' && target.closest('button, [type=checkbox], a, summary')) return undefined;   // the key presses what has the focus
+  if (MODES.test(key)) return `.km-choice-avic [role=radio]:nth-of-type(${key})`;
   if (key !== ' ' && key !== 'b' && target.closest('.noUi-handle, [role=radio], [role=slider]')) return undefined;  // it has these keys itself
   return BUTTON[key];
 }

@@ -102,6 +102,10 @@ export class Links {
       const method = byPython || kind === 'step' ? 'replaceState' : 'pushState';
       this.lately = this.lately.then(() => this.#note(method, number, stepper));
     });
+    // Python says that a text has become the reader's, or is no more.
+    if (kind === 'text') model.on('change:_dom_classes', () => {
+      if (!this.restoring) this.lately = this.lately.then(() => this.#note('replaceState', number, stepper));
+    });
   }
 
   async #note(method, number, stepper) {

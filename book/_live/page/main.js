@@ -35,8 +35,7 @@ function main() {
   installKeys();
   installAnnouncer();
   const drawn = drawStatic().catch(error => { console.error(error); return null; });
-  const element = document.querySelector('.live-bar');
-  if (element) goLive(element, drawn);
+  if (document.getElementById('live-cells')) goLive(document.querySelector('.live-bar'), drawn);
   drawn.then(() => { document.documentElement.dataset.widgets = 'drawn'; });
 }
 

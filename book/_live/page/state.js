@@ -1,7 +1,8 @@
 // What a widget shows, in few words: the settings of its controls by name, read from the models and put into them.
 //
 // A control takes part by its class: km-choice-KEY (one of several, by label), km-break (on or off), km-scrub (a step,
-// counted from 1) and km-text-KEY (a text, only if the reader wrote it). The widget is the box with the class km-stepper.
+// counted from 1) and km-text-KEY (a text, only if the reader wrote it, or Python says by the class km-own that it is the
+// reader's). The widget is the box with the class km-stepper.
 
 const classes = model => model.get('_dom_classes') ?? [];
 const keyOf = (model, prefix) => classes(model).find(name => name.startsWith(prefix))?.slice(prefix.length);
@@ -34,7 +35,7 @@ export function controls(stepper) {
 function said({ kind, model }, written) {
   if (kind === 'choice') return model.get('_options_labels')[model.get('index')];
   if (kind === 'break') return model.get('value') ? '1' : undefined;
-  if (kind === 'text') return written.has(model) ? model.get('value') : undefined;
+  if (kind === 'text') return written.has(model) || classes(model).includes('km-own') ? model.get('value') : undefined;
   return String(model.get('value'));
 }
 

@@ -6,12 +6,13 @@ import { Widget } from '@lumino/widgets';
 import { MessageLoop } from '@lumino/messaging';
 import { ButtonModel, ButtonView } from './button.js';
 import { PlayView } from './play.js';
+import { TextareaView } from './textarea.js';
 import { ToggleButtonsView } from './toggle_buttons.js';
 import { OutputModel, OutputView } from './output.js';
 
 const modules = {
   '@jupyter-widgets/base': base,
-  '@jupyter-widgets/controls': { ...stock, ButtonModel, ButtonView, PlayView, ToggleButtonsView },
+  '@jupyter-widgets/controls': { ...stock, ButtonModel, ButtonView, PlayView, TextareaView, ToggleButtonsView },
   '@jupyter-widgets/output': { OutputModel, OutputView },
 };
 

@@ -168,9 +168,13 @@ def kvm_lapic_msr_write(apic: KvmLapic, reg: int, data: int) -> int:
 @kernel(FILE)
 def kvm_x2apic_msr_read(apic: KvmLapic, msr: int) -> int | None:
     """The register, None for #GP."""
-    reg = (msr - hw.APIC_BASE_MSR) << 4
     if not apic_x2apic_mode(apic):
         return None
+    return kvm_lapic_msr_read(apic, (msr - hw.APIC_BASE_MSR) << 4)
+
+
+@kernel(FILE, since="6.1")
+def kvm_lapic_msr_read(apic: KvmLapic, reg: int) -> int | None:
     if reg == hw.APIC_ICR:
         return kvm_x2apic_read_icr(apic)
     return kvm_lapic_reg_read(apic, reg)

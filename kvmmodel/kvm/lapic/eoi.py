@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvmmodel.events import KvmEoi, KvmPvEoi, PvEoiArm, PvEoiDisarm
 from kvmmodel.kvm.host_types import trace
+from kvmmodel.kvm.hyperv import kvm_hv_synic_send_eoi
 from kvmmodel.kvm.ioapic import kvm_ioapic_update_eoi
 from kvmmodel.kvm.lapic.priority import apic_clear_isr, apic_find_highest_isr, apic_update_ppr
 from kvmmodel.kvm.lapic.registers import kvm_lapic_suppress_eoi_broadcast
@@ -26,6 +27,8 @@ def apic_set_eoi(apic: KvmLapic) -> int:
         return -1
     apic_clear_isr(vector, apic)
     apic_update_ppr(apic)
+    if vector in vcpu.synic.vectors:
+        kvm_hv_synic_send_eoi(vcpu, vector)
     kvm_ioapic_send_eoi(apic, vector)
     kvm_make_request(KVM_REQ_EVENT, vcpu)
     return vector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmmodel.events import KvmMsr
 from kvmmodel.kvm.host_types import trace
-from kvmmodel.kvm.hyperv import is_synic_msr, synic_get_msr, synic_set_msr
+from kvmmodel.kvm.hv_msrs import is_hyperv_msr, kvm_hv_get_msr_common, kvm_hv_set_msr_common
 from kvmmodel.kvm.lapic.access import kvm_x2apic_msr_read, kvm_x2apic_msr_write
 from kvmmodel.kvm.lapic.eoi import kvm_lapic_set_pv_eoi
 from kvmmodel.kvm.lapic.state import kvm_apic_set_base
@@ -77,8 +77,8 @@ def kvm_set_msr_common(vcpu: KvmVcpu, index: int, data: int, host_initiated: boo
         return kvm_lapic_set_pv_eoi(vcpu, data)
     if index == MSR_EFER:
         return set_efer(vcpu, data)
-    if is_synic_msr(index):
-        return synic_set_msr(vcpu, index, data, host_initiated)
+    if is_hyperv_msr(index):
+        return kvm_hv_set_msr_common(vcpu, index, data, host_initiated)
     return 1
 
 
@@ -104,6 +104,6 @@ def kvm_get_msr_common(vcpu: KvmVcpu, index: int) -> int | None:
         return vcpu.pv_eoi_msr
     if index == MSR_EFER:
         return vcpu.efer
-    if is_synic_msr(index):
-        return synic_get_msr(vcpu, index)
+    if is_hyperv_msr(index):
+        return kvm_hv_get_msr_common(vcpu, index)
     return None

@@ -9,6 +9,7 @@ from kvmmodel.kvm.apicv import kvm_vcpu_update_apicv
 from kvmmodel.kvm.eoi_scan import vcpu_scan_ioapic
 from kvmmodel.kvm.host_irqs import take_irqs
 from kvmmodel.kvm.host_types import Run
+from kvmmodel.kvm.hv_stimer import kvm_hv_process_stimers
 from kvmmodel.kvm.hyperv import exit_for_hyperv
 from kvmmodel.kvm.kvm_main import kvm_vcpu_halt, set_mode, wait_for_events
 from kvmmodel.kvm.lapic.eoi import kvm_lapic_sync_from_vapic, kvm_lapic_sync_to_vapic
@@ -21,6 +22,7 @@ from kvmmodel.kvm.requests import (
     KVM_REQ_APICV_UPDATE,
     KVM_REQ_EVENT,
     KVM_REQ_HV_EXIT,
+    KVM_REQ_HV_STIMER,
     KVM_REQ_IOAPIC_EOI_EXIT,
     KVM_REQ_MIGRATE_TIMER,
     KVM_REQ_SCAN_IOAPIC,
@@ -121,6 +123,8 @@ def vcpu_enter_guest(vcpu: KvmVcpu) -> Run:
         if kvm_check_request(KVM_REQ_HV_EXIT, vcpu):
             exit_for_hyperv(vcpu)
             return 0
+        if kvm_check_request(KVM_REQ_HV_STIMER, vcpu):
+            kvm_hv_process_stimers(vcpu)
         if kvm_check_request(KVM_REQ_APICV_UPDATE, vcpu):
             yield from kvm_vcpu_update_apicv(vcpu)
     window = dm_request_for_irq_injection(vcpu) and kvm_cpu_accept_dm_intr(vcpu)

@@ -1,6 +1,6 @@
 """T1 to T20: what a guest does under AVIC, and exactly what follows, on each release.
 
-The processor's half is the manual's, second hand; KVM's is read in its source. Each docstring says what it catches.
+The processor's half is the manual's; KVM's is read in its source. Each docstring says what it catches.
 """
 
 import pytest
