@@ -129,7 +129,7 @@ class DeliveryLab(ipywidgets.VBox):  # type: ignore[misc]
         host = parts.box("ctl", *(of[c.key] for c in HOST), self._params)
         scenario = parts.box("ctl", of["start"], *(of[c.key] for c in WRITES), of["rule"])
         buttons = parts.box("acts", self._run, self._undo, self._back)
-        names = (parts.html("part", f"<h4>{name}</h4>") for name in ("The host", "The scenario"))
+        names = (parts.html("part", f"<h3>{name}</h3>") for name in ("The host", "The scenario"))
         one, two = names
         follow = parts.box("ctl", of["follow"])
         return [
