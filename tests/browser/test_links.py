@@ -39,6 +39,22 @@ def test_the_link_that_one_reader_copies_shows_another_the_same_picture(page: Pa
     expect(page.locator(f"{LIVE}.km-broken")).to_be_in_viewport()
 
 
+def test_a_board_s_switches_are_carried_too(page: Page, site: Site) -> None:
+    open_page(page, site, "book/inhibits")
+    go_live(page)
+    answer = page.locator(f"{LIVE}.km-answer").first
+    switch = page.locator(f"{LIVE}.km-switch input:checked").first  # what the VM has from the start
+    before = answer.text_content() or ""
+    switch.click(force=True)
+    expect(answer).not_to_have_text(before)
+    sent, link = answer.text_content() or "", page.url
+    assert "0" in state(page).values()
+    page.goto("about:blank")
+    page.goto(link)
+    wait_for(page, "live")
+    expect(answer).to_have_text(sent)
+
+
 def test_a_stale_link_says_what_it_could_not_show(page: Page, site: Site) -> None:
     page.goto(site.page("book/inject") + "#w=1&target=asleep&source=MSI&vcpus=3&s=999")
     wait_for(page, "live")

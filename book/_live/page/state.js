@@ -7,6 +7,8 @@
 const classes = model => model.get('_dom_classes') ?? [];
 const keyOf = (model, prefix) => classes(model).find(name => name.startsWith(prefix))?.slice(prefix.length);
 
+const named = model => model.get('description').toLowerCase().replace(/[^a-z0-9]+/g, '-');
+
 function* below(model) {
   yield model;
   for (const child of model.get('children') ?? []) yield* below(child);
@@ -24,6 +26,7 @@ export function controls(stepper) {
     const choice = keyOf(model, 'km-choice-');
     const text = keyOf(model, 'km-text-');
     if (choice) found.choice.push({ name: choice, kind: 'choice', model });
+    else if (classes(model).includes('km-switch')) found.choice.push({ name: named(model), kind: 'switch', model });
     else if (text) found.text.push({ name: text, kind: 'text', model });
     else if (classes(model).includes('km-break')) found.break.push({ name: 'break', kind: 'break', model });
     else if (classes(model).includes('km-scrub')) found.step.push({ name: 's', kind: 'step', model });
@@ -35,6 +38,7 @@ export function controls(stepper) {
 function said({ kind, model }, written) {
   if (kind === 'choice') return model.get('_options_labels')[model.get('index')];
   if (kind === 'break') return model.get('value') ? '1' : undefined;
+  if (kind === 'switch') return model.get('value') ? '1' : '0';
   if (kind === 'text') return written.has(model) || classes(model).includes('km-own') ? model.get('value') : undefined;
   return String(model.get('value'));
 }
@@ -50,7 +54,7 @@ function put({ kind, model }, value) {
     const index = model.get('_options_labels').indexOf(value);
     if (index < 0) return false;
     model.set('index', index);
-  } else if (kind === 'break') model.set('value', value === '1');
+  } else if (kind === 'break' || kind === 'switch') model.set('value', value === '1');
   else if (kind === 'text') model.set('value', value);
   else {
     const step = Number(value);
